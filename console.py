@@ -52,7 +52,7 @@ class Console:
         if self.json:
             return
         lines = [[name, _cell(value)] for name, value in rows.items()] if isinstance(rows, Mapping) else _records(rows)
-        click.echo("\n".join([title, *_aligned(lines)]))
+        click.echo("\n".join([printable(title), *_aligned(lines)]))
 
     def emit_json(self, value: object) -> None:
         """Data for a program, on stdout: one JSON document. What JSON cannot hold (inf, nan) becomes null."""
@@ -110,7 +110,9 @@ def _cell(value: object) -> str:
 
 def _records(rows: Sequence[Mapping[str, object]]) -> list[list[str]]:
     """A line of the names, then a line for each record."""
-    names = list(rows[0]) if rows else []
+    if not rows:
+        return []
+    names = list(rows[0])
     return [names, *([_cell(row[name]) for name in names] for row in rows)]
 
 
@@ -137,7 +139,7 @@ class _Meter:
     The rate is measured from the first call on: resumed work does not begin at 0.
     """
 
-    started: float = field(default_factory=time.monotonic)
+    started: float = field(default_factory=lambda: time.monotonic())
     first: tuple[float, int] | None = None
     done: int = 0
     total: int = 0
@@ -221,7 +223,11 @@ def _start_bar(title: str) -> Bar:
     from rich.progress import BarColumn, TextColumn
     from rich.progress import Progress as Bar
 
-    columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[status]}", markup=False))
+    columns = (
+        TextColumn("{task.description}", markup=False),
+        BarColumn(),
+        TextColumn("{task.fields[status]}", markup=False),
+    )
     bar = Bar(*columns, console=RichConsole(stderr=True), redirect_stdout=False, refresh_per_second=4)
     bar.add_task(title, status="")
     bar.start()
