@@ -225,7 +225,7 @@ def _start_bar(title: str) -> Bar:
 
     columns = (
         TextColumn("{task.description}", markup=False),
-        BarColumn(),
+        BarColumn(20),
         TextColumn("{task.fields[status]}", markup=False),
     )
     bar = Bar(*columns, console=RichConsole(stderr=True), redirect_stdout=False, refresh_per_second=4)
