@@ -1,0 +1,35 @@
+# make test    everything that must hold before a change goes in
+# make demo    two scenes made from nothing, converted and rendered, in demo-out/
+#
+# PYTHON=python3.12 picks the interpreter that .venv is made with; ARGS="-k vm -x" is passed on to pytest.
+
+PYTHON ?= python3
+BIN := .venv/bin
+INSTALLED := .venv/installed
+TYPES := build/types/fieldcast
+
+.PHONY: env lint test demo
+
+env: $(INSTALLED) $(TYPES)
+
+$(INSTALLED): pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --upgrade "pip>=24" "setuptools>=77"
+	$(BIN)/python -m pip install --constraint constraints.txt --editable ".[dev]"
+	touch $@
+
+# The top level of the repository is the package, which type checkers cannot know: they follow this link.
+$(TYPES):
+	mkdir -p $(@D)
+	ln -sfn ../.. $@
+
+lint: env
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+test: lint
+	$(BIN)/python -m pytest $(ARGS)
+
+demo: env
+	$(BIN)/fieldcast demo --force
