@@ -1,0 +1,536 @@
+"""The commands: each parses, calls one function and reports. Only click is imported before a command runs."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from fieldcast.console import Console, main_guard
+from fieldcast.errors import InputError
+
+if TYPE_CHECKING:
+    from fieldcast.fields.field import Field
+    from fieldcast.fields.files import Provenance
+
+F = TypeVar("F", bound=Callable[..., Any])
+KIND_NAMES = "mlp, hashgrid, vm, cp, voxels, planes, hybrid"
+DEVICE = click.option("--device", default="auto", show_default=True, help="cpu, cuda, or the faster one present.")
+FORCE = click.option("--force", "-f", is_flag=True, help="Replace files that exist.")
+SEED = click.option("--seed", default=0, show_default=True, type=click.IntRange(0, 2**31 - 1), help="Random numbers.")
+RESUME = click.option("--resume", is_flag=True, help="Continue from the checkpoint that an interrupted run left.")
+SIZES = click.option(
+    "--size", "sizes", multiple=True, metavar="NAME=VALUE", help="One of the kind's sizes; `info` lists them."
+)
+DOWNSCALE = click.option(
+    "--downscale", default=1, show_default=True, type=click.IntRange(1, 64), help="Divide the image size by K."
+)
+OUTSIDE = click.option("--allow-outside", is_flag=True, help="Let the data name images outside its folder.")
+
+
+class Ordered(click.Group):
+    """Lists commands in the order of a day's work, not of the alphabet."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(self.commands)
+
+
+def reporting(function: F) -> F:
+    """Adds --json and --quiet and passes them on as `console`."""
+    return _with_console(click.option("--json", "as_json", is_flag=True, help="One JSON document on stdout.")(function))
+
+
+def _with_console(function: F) -> F:
+    function = click.option("--debug", is_flag=True, help="Show the traceback of an error.")(function)
+    return click.option("--quiet", "-q", is_flag=True, help="No progress and no talk.")(function)
+
+
+@click.group(cls=Ordered, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="fieldcast")
+def cli() -> None:
+    """Neural fields of any kind, and from any kind to any other.
+
+    \b
+    fieldcast demo                                         see it work, no data needed
+    fieldcast fit lego/ lego.safetensors --kind hashgrid   posed images to a field
+    fieldcast convert lego.safetensors lego-vm.safetensors --to vm
+    fieldcast render lego-vm.safetensors lego.mp4
+    """
+
+
+@cli.command()
+@click.argument("data")
+@click.argument("out", type=click.Path(path_type=Path))
+@click.option("--kind", default="hashgrid", show_default=True, help=f"One of {KIND_NAMES}.")
+@click.option("--steps", type=click.IntRange(1), help="Training steps (default: 3000).")
+@SEED
+@DOWNSCALE
+@SIZES
+@OUTSIDE
+@DEVICE
+@RESUME
+@FORCE
+@reporting
+def fit(
+    data: str,
+    out: Path,
+    kind: str,
+    steps: int | None,
+    seed: int,
+    downscale: int,
+    sizes: tuple[str, ...],
+    allow_outside: bool,
+    device: str,
+    resume: bool,
+    force: bool,
+    as_json: bool,
+    quiet: bool,
+    debug: bool,
+) -> None:
+    """Posed images to a field.
+
+    DATA is a folder with transforms_train.json (Blender, NeRF-Synthetic), transforms.json (nerfstudio, COLMAP,
+    Instant-NGP) or poses_bounds.npy (LLFF), a textured mesh file, or the word `demo`.
+
+    \b
+    fieldcast fit nerf_synthetic/lego lego.safetensors
+    fieldcast fit fox/ fox.safetensors --kind vm --downscale 2 --steps 5000
+    fieldcast fit spot.glb spot.safetensors --kind hashgrid --size log2_table=17
+    """
+    console = Console(quiet, as_json)
+    from fieldcast.fields.evaluate import evaluate
+    from fieldcast.fields.files import checked_suffix, save
+    from fieldcast.fields.files.atomic import check_writable
+    from fieldcast.fields.fit import STEPS, spec_for
+    from fieldcast.fields.fit import fit as run
+    from fieldcast.fields.kinds import kind_class
+    from fieldcast.fields.scenes import open_scene
+
+    check_writable(checked_suffix(out), force)
+    kind_class(kind)
+    where = chosen_device(device)
+    with console.progress("read") as progress:
+        scene = open_scene(data, "train", downscale, progress=progress, allow_outside=allow_outside)
+    for line in scene.warnings:
+        console.say(f"note: {line}")
+    spec = spec_for(scene, kind).resized(parsed_sizes(sizes))
+    start = time.perf_counter()
+    with console.progress("fit") as progress:
+        field = run(
+            scene,
+            spec,
+            steps=steps or STEPS,
+            seed=seed,
+            device=where,
+            checkpoint=checkpoint_of(out),
+            resume=resume,
+            progress=progress,
+        )
+    seconds = time.perf_counter() - start
+    save(field, out, provenance=provenance(scene.source), force=force)
+    with console.progress("check") as progress:
+        seen = evaluate(field, scene.spread(4), progress)
+    result = {
+        "out": str(out),
+        "kind": kind,
+        "parameters": field.parameter_count(),
+        "bytes": out.stat().st_size,
+        "seconds": seconds,
+        "steps": steps or STEPS,
+        "views": len(scene),
+        "training_psnr": seen.psnr,
+    }
+    show(console, f"fitted {out}", result)
+
+
+@cli.command()
+@click.argument("source", metavar="IN", type=click.Path(path_type=Path))
+@click.argument("out", type=click.Path(path_type=Path))
+@click.option("--to", "kind", required=True, metavar="KIND", help=f"One of {KIND_NAMES}.")
+@click.option("--recipe", default="pvd", show_default=True, help="How: pvd, as published, at fewer steps.")
+@click.option("--steps", type=click.IntRange(1), help="Training steps (default: 1500; PVD has 30000).")
+@SEED
+@SIZES
+@click.option("--views", default=8, show_default=True, type=click.IntRange(1, 1000), help="Views to compare on.")
+@click.option("--report", "page", type=click.Path(path_type=Path), help="Also write a page (.html) or pictures (.png).")
+@DEVICE
+@RESUME
+@FORCE
+@reporting
+def convert(
+    source: Path,
+    out: Path,
+    kind: str,
+    recipe: str,
+    steps: int | None,
+    seed: int,
+    sizes: tuple[str, ...],
+    views: int,
+    page: Path | None,
+    device: str,
+    resume: bool,
+    force: bool,
+    as_json: bool,
+    quiet: bool,
+    debug: bool,
+) -> None:
+    """A field of any kind to another kind or other sizes, without images.
+
+    Ends with a report: how faithful the result is to its source on views that were not trained on.
+
+    \b
+    fieldcast convert lego.safetensors lego-mlp.safetensors --to mlp
+    fieldcast convert lego.safetensors small.safetensors --to vm --size resolution=128 --report small.html
+    """
+    console = Console(quiet, as_json)
+    from fieldcast.distill.convert import STEPS, resized
+    from fieldcast.distill.convert import convert as run
+    from fieldcast.distill.report import check_report_name, report, write_report
+    from fieldcast.fields.files import checked_suffix, save, sha256
+    from fieldcast.fields.files.atomic import check_writable
+
+    check_writable(checked_suffix(out), force)
+    if page:
+        check_report_name(page)
+        check_writable(page, force)
+    teacher = opened(source, device)
+    spec = resized(teacher.spec, kind, parsed_sizes(sizes))
+    start = time.perf_counter()
+    with console.progress(f"to {kind}") as progress:
+        student = run(
+            teacher,
+            spec,
+            recipe=recipe,
+            steps=steps or STEPS,
+            seed=seed,
+            checkpoint=checkpoint_of(out),
+            resume=resume,
+            progress=progress,
+        )
+    seconds = time.perf_counter() - start
+    save(student, out, provenance=provenance(str(source), sha256(source)), force=force)
+    run_facts = {"recipe": recipe, "steps": steps or STEPS, "seed": seed, "seconds": seconds}
+    with console.progress("compare") as progress:
+        result = report(teacher, student, views=views, seed=seed, run=run_facts, progress=progress)
+    if page:
+        write_report(result, page, f"{source.name} to {out.name}", force)
+    if as_json:
+        console.emit_json(result.to_json())
+        return
+    console.table(f"{source} to {out} in {seconds:.0f} s", result.rows())
+    click.echo(result.summary())
+    for line in result.lost:
+        click.echo(f"dropped: {line}")
+
+
+@cli.command("eval")
+@click.argument("field_file", metavar="FIELD", type=click.Path(path_type=Path))
+@click.argument("data")
+@click.option("--split", default="test", show_default=True, help="train, val, test or all.")
+@DOWNSCALE
+@OUTSIDE
+@click.option("--out", type=click.Path(path_type=Path), help="Also write renderings beside photographs, a .png.")
+@DEVICE
+@FORCE
+@reporting
+def evaluate(
+    field_file: Path,
+    data: str,
+    split: str,
+    downscale: int,
+    allow_outside: bool,
+    out: Path | None,
+    device: str,
+    force: bool,
+    as_json: bool,
+    quiet: bool,
+    debug: bool,
+) -> None:
+    """A field against posed images that it was not fitted to.
+
+    \b
+    fieldcast eval lego.safetensors nerf_synthetic/lego --split test --json
+    fieldcast eval fox.safetensors fox/ --out fox-beside.png
+    """
+    console = Console(quiet, as_json)
+    from fieldcast.fields.evaluate import evaluate as run
+    from fieldcast.fields.evaluate import write_beside
+    from fieldcast.fields.files.atomic import check_writable
+    from fieldcast.fields.scenes import open_scene
+
+    if out:
+        check_writable(out, force)
+    field = opened(field_file, device)
+    with console.progress("read") as progress:
+        scene = open_scene(data, split, downscale, progress=progress, allow_outside=allow_outside)
+    with console.progress("eval") as progress:
+        seen = run(field, scene, progress)
+    if out:
+        write_beside(field, scene, out, force)
+    result = {"psnr": seen.psnr, "ssim": seen.ssim, "views": seen.views, "seconds": seen.seconds}
+    if as_json:
+        per_view = dict(zip(seen.names, seen.psnr_per_view, strict=True))
+        console.emit_json({**result, "split": split, "psnr_per_view": per_view})
+    else:
+        show(console, f"{field_file} on {data} ({split})", result)
+
+
+@cli.command()
+@click.argument("a", type=click.Path(path_type=Path))
+@click.argument("b", type=click.Path(path_type=Path))
+@click.option("--views", default=8, show_default=True, type=click.IntRange(1, 1000), help="Views to compare on.")
+@SEED
+@click.option("--report", "page", type=click.Path(path_type=Path), help="Also write a page (.html) or pictures (.png).")
+@DEVICE
+@FORCE
+@reporting
+def compare(
+    a: Path,
+    b: Path,
+    views: int,
+    seed: int,
+    page: Path | None,
+    device: str,
+    force: bool,
+    as_json: bool,
+    quiet: bool,
+    debug: bool,
+) -> None:
+    """Two fields of one scene, rendered from the same random views.
+
+    \b
+    fieldcast compare lego.safetensors lego-vm.safetensors --views 20 --json
+    """
+    console = Console(quiet, as_json)
+    from fieldcast.distill.report import check_report_name, report, write_report
+    from fieldcast.fields.files.atomic import check_writable
+
+    if page:
+        check_report_name(page)
+        check_writable(page, force)
+    first, second = opened(a, device), opened(b, device)
+    if first.spec.space != second.spec.space:
+        console.say(f"note: {a} and {b} lie in different boxes; compared in the world, from views of {a}")
+    with console.progress("compare") as progress:
+        result = report(first, second, views=views, seed=seed, run={}, progress=progress)
+    if page:
+        write_report(result, page, f"{a.name} and {b.name}", force)
+    f = result.fidelity
+    facts = {"psnr": f.psnr, "ssim": f.ssim, "depth_error": f.depth_error, "views": f.views}
+    show(console, f"{a} and {b}", {**facts, "occupancy_iou": result.occupancy_iou})
+
+
+@cli.command()
+@click.argument("field_file", metavar="FIELD", type=click.Path(path_type=Path))
+@click.argument("out", metavar="OUT.png|OUT.mp4|OUT.gif", type=click.Path(path_type=Path))
+@click.option("--path", "path", help="turntable, views, or a camera path .json (default: what suits the field).")
+@click.option("--size", default="400x400", show_default=True, metavar="WxH", help="Pixels.")
+@click.option("--frames", default=60, show_default=True, type=click.IntRange(1, 100_000), help="Pictures in a video.")
+@click.option("--frame", default=0, show_default=True, type=click.IntRange(0), help="Which of them a .png shows.")
+@click.option("--fps", default=30.0, show_default=True, type=click.FloatRange(1, 240), help="Frames a second.")
+@DEVICE
+@FORCE
+@_with_console
+def render(
+    field_file: Path,
+    out: Path,
+    path: str | None,
+    size: str,
+    frames: int,
+    frame: int,
+    fps: float,
+    device: str,
+    force: bool,
+    quiet: bool,
+    debug: bool,
+) -> None:
+    """A field as a picture or a video.
+
+    \b
+    fieldcast render lego.safetensors lego.png --size 800x800
+    fieldcast render lego.safetensors lego.mp4 --path turntable --frames 120
+    """
+    console = Console(quiet, False)
+    from fieldcast.fields.files.atomic import check_writable
+    from fieldcast.fields.files.images import save_png
+    from fieldcast.fields.files.video import save_mp4
+    from fieldcast.fields.paths import camera_path, default_path
+    from fieldcast.fields.rendering import render as run
+
+    if out.suffix.lower() not in (".png", ".mp4", ".gif"):
+        raise InputError(f"{out}: expected a name that ends in .png, .mp4 or .gif")
+    pixels = parsed_picture_size(size)
+    check_writable(out, force)
+    field = opened(field_file, device)
+    cameras = camera_path(field, path or default_path(field), frames, pixels)
+    start = time.perf_counter()
+    if out.suffix.lower() == ".png":
+        if frame >= len(cameras):
+            raise InputError(f"--frame {frame}: the path has {len(cameras)} frames, counted from 0")
+        cameras = cameras[[frame]]
+    with console.progress("render") as progress:
+        pictures = (image.rgb.clamp(0, 1).cpu() for image in run(field, cameras, progress=progress))
+        if out.suffix.lower() == ".png":
+            save_png(next(pictures), out, force)
+        else:
+            save_mp4(pictures, out, fps, force)
+    rate = len(cameras) / (time.perf_counter() - start)
+    console.say(f"{out}: {len(cameras)} x {pixels[0]}x{pixels[1]}, {rate:.2f} frames/s")
+
+
+@cli.command()
+@click.argument("file", type=click.Path(path_type=Path))
+@reporting
+def info(file: Path, as_json: bool, quiet: bool, debug: bool) -> None:
+    """What a field file holds, from its header alone.
+
+    \b
+    fieldcast info lego.safetensors --json
+    """
+    console = Console(quiet, as_json)
+    from fieldcast.fields.files import describe
+
+    facts = describe(file)
+    if as_json:
+        console.emit_json(facts)
+        return
+    spec = facts.pop("spec")
+    origin = facts.pop("provenance")
+    show(console, str(file), facts)
+    show(console, "sizes", spec.pop("sizes"))
+    show(console, "spec", spec)
+    show(console, "provenance", {k: v for k, v in origin.items() if v})
+
+
+@cli.command()
+@click.argument("path", type=str)
+@OUTSIDE
+@reporting
+def validate(path: str, allow_outside: bool, as_json: bool, quiet: bool, debug: bool) -> None:
+    """Checks a field file, or posed images, and says what is wrong. Exit code 2 if anything is.
+
+    \b
+    fieldcast validate lego.safetensors
+    fieldcast validate nerf_synthetic/lego
+    """
+    console = Console(quiet, as_json)
+    from fieldcast.fields.files import SUFFIXES
+    from fieldcast.fields.files import open as open_field
+    from fieldcast.fields.scenes import open_scene
+
+    facts: dict[str, Any] = {"path": path, "valid": True}
+    if Path(path).suffix.lower() in SUFFIXES:
+        field = open_field(path)
+        facts |= {"kind": field.spec.kind, "occupied": field.occupancy.fraction(), "warnings": []}
+        if field.occupancy.fraction() == 0:
+            facts["warnings"].append("the field is empty: no cell is occupied")
+    else:
+        with console.progress("read") as progress:
+            scene = open_scene(path, "all", progress=progress, allow_outside=allow_outside)
+        facts |= {"views": len(scene), "warnings": list(scene.warnings)}
+    show(console, f"{path}: valid", facts)
+
+
+@cli.command()
+@click.option("--out", default=Path("demo-out"), show_default=True, type=click.Path(path_type=Path), help="A folder.")
+@SEED
+@DEVICE
+@FORCE
+@reporting
+def demo(out: Path, seed: int, device: str, force: bool, as_json: bool, quiet: bool, debug: bool) -> None:
+    """A built-in scene, fitted, converted to other kinds and rendered: pictures, a table and files.
+
+    \b
+    fieldcast demo --out demo-out
+    """
+    console = Console(quiet, as_json)
+    from fieldcast.distill.demo import run_demo
+
+    rows = run_demo(out, seed, chosen_device(device), force, console.progress)
+    if as_json:
+        console.emit_json(rows)
+        return
+    console.table("the demo scene, fitted as a hash grid and converted", rows)
+    click.echo(f"\n{out}/ holds:")
+    for file in sorted(p for p in out.iterdir() if p.is_file()):
+        click.echo(f"  {file.name:28s} {file.stat().st_size / 1e6:6.1f} MB")
+
+
+@cli.command()
+@reporting
+def doctor(as_json: bool, quiet: bool, debug: bool) -> None:
+    """What this installation can do: versions, devices, and what is missing."""
+    console = Console(quiet, as_json)
+    from fieldcast.doctor import examine
+
+    show(console, "fieldcast", examine())
+
+
+def show(console: Console, title: str, facts: dict[str, Any]) -> None:
+    """Facts as JSON or as a table."""
+    if console.json:
+        console.emit_json(facts)
+    else:
+        console.table(title, facts)
+
+
+def chosen_device(name: str) -> str:
+    """`auto` is CUDA where there is one."""
+    import torch
+
+    if name == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    if name.split(":")[0] not in ("cpu", "cuda"):
+        raise InputError(f"--device {name}: expected auto, cpu or cuda")
+    if name.startswith("cuda") and not torch.cuda.is_available():
+        raise InputError(f"--device {name}: this installation of torch sees no CUDA device; use --device cpu")
+    return name
+
+
+def opened(path: Path, device: str) -> Field:
+    from fieldcast.fields.files import open as open_field
+
+    return open_field(path, chosen_device(device))
+
+
+def parsed_sizes(pairs: tuple[str, ...]) -> dict[str, Any]:
+    """NAME=VALUE options as a dict."""
+    for pair in pairs:
+        if "=" not in pair:
+            raise InputError(f"--size {pair}: expected NAME=VALUE, such as resolution=128")
+    return dict(pair.split("=", 1) for pair in pairs)
+
+
+def parsed_picture_size(text: str) -> tuple[int, int]:
+    """WxH in pixels."""
+    width, cross, height = text.lower().partition("x")
+    if not (cross and width.isdigit() and height.isdigit() and 0 < int(width) <= 16384 and 0 < int(height) <= 16384):
+        raise InputError(f"--size {text}: expected WIDTHxHEIGHT in pixels up to 16384, such as 800x600")
+    return int(width), int(height)
+
+
+def checkpoint_of(out: Path) -> Path:
+    """Where a run that makes `out` keeps its resumable state."""
+    return out.with_name(f".{out.stem}.checkpoint.safetensors")
+
+
+def provenance(source: str, digest: str = "") -> Provenance:
+    import fieldcast
+    from fieldcast.fields.files import Provenance
+
+    command = "fieldcast " + shlex.join(sys.argv[1:])
+    return Provenance(source=source, sha256=digest, command=command, version=fieldcast.__version__)
+
+
+def main() -> None:
+    """The console script."""
+    sys.exit(main_guard(cli))
+
+
+if __name__ == "__main__":
+    main()

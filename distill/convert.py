@@ -1,0 +1,92 @@
+"""Field of any kind to field of any kind, without images."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from fieldcast.distill.pvd import distill_pvd
+from fieldcast.errors import FieldcastError, InputError
+from fieldcast.fields.field import Field
+from fieldcast.fields.kinds import build, default_spec
+from fieldcast.fields.occupancy import Occupancy, cell_density, threshold
+from fieldcast.fields.progress import Progress, silent
+from fieldcast.fields.spec import FieldSpec
+
+STEPS = 1500
+RECIPES: dict[str, Callable[..., Field]] = {"pvd": distill_pvd}
+
+
+def student_spec(teacher: FieldSpec, kind: str) -> FieldSpec:
+    """The spec of a student: the kind's default sizes, in the teacher's space and over its background."""
+    shared = {n: getattr(teacher, n) for n in ("space", "background", "occupancy", "steps")}
+    return default_spec(kind, **shared)
+
+
+def convert(
+    teacher: Field,
+    to: str | FieldSpec,
+    *,
+    recipe: str = "pvd",
+    steps: int = STEPS,
+    seed: int = 0,
+    checkpoint: Path | None = None,
+    resume: bool = False,
+    progress: Progress = silent,
+) -> Field:
+    """A field of another kind, or of other sizes, that is the same scene.
+
+    to: a kind, at its default sizes, or a whole spec. recipe: `pvd`. The teacher is not changed. Raises InputError
+    for unknown names, FieldcastError when the teacher is empty or the loss diverges.
+    """
+    if recipe not in RECIPES:
+        raise InputError(f"unknown recipe {recipe!r}: choose from {', '.join(RECIPES)}")
+    spec = student_spec(teacher.spec, to) if isinstance(to, str) else to
+    if spec.space != teacher.spec.space or spec.occupancy != teacher.spec.occupancy:
+        raise InputError("the student's spec: expected the teacher's space and occupancy resolution")
+    occupancy = known_occupancy(teacher, seed, progress)
+    if occupancy.fraction() == 0:
+        raise FieldcastError("the field is empty: it has no density that would show anywhere in its box")
+    torch.manual_seed(seed)
+    student = build(spec).to(teacher.device).allocate(occupancy)
+    source = frozen_copy(teacher, occupancy)
+    student = RECIPES[recipe](
+        source, student, steps=steps, seed=seed, checkpoint=checkpoint, resume=resume, progress=progress
+    )
+    student.occupancy, student.views = occupancy, teacher.views
+    return student
+
+
+def frozen_copy(field: Field, occupancy: Occupancy) -> Field:
+    """A field that shares `field`'s tensors but not its flags, to teach with."""
+    with torch.device("meta"):
+        copy = build(field.spec)
+    copy.load_state_dict({k: v.detach() for k, v in field.state_dict().items()}, assign=True)
+    copy.requires_grad_(False)
+    copy.occupancy, copy.views = occupancy, field.views
+    return copy
+
+
+def known_occupancy(field: Field, seed: int, progress: Progress = silent) -> Occupancy:
+    """The field's occupancy, looked up in its density if it never was."""
+    if not field.occupancy.is_full():
+        return field.occupancy
+
+    @torch.no_grad()
+    def density(x: Tensor) -> Tensor:
+        return field.density(x)
+
+    space, generator = field.spec.space, torch.Generator().manual_seed(seed)
+    found = cell_density(
+        density, space, field.spec.occupancy, generator=generator, progress=progress, device=field.device
+    )
+    return Occupancy.of_cells(found > threshold(space, field.spec.steps))
+
+
+def resized(teacher: FieldSpec, kind: str, sizes: dict[str, str]) -> FieldSpec:
+    """The spec of a student with some sizes changed, as typed on a command line."""
+    return replace(student_spec(teacher, kind)).resized(sizes)

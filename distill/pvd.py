@@ -1,0 +1,152 @@
+"""Progressive Volume Distillation as published (Fang et al., AAAI 2023, arXiv 2211.15977): `--recipe pvd`.
+
+Letters: F the features [M, 16] between the two blocks, s the logarithm of density clamped to [-2, 7], C rendered
+colour; every loss is the Frobenius norm of the difference between student and teacher. Of 30,000 steps:
+
+    stage 1, to 2,000     w_F |F|                                        where: block 1 alone
+    stage 2, to 5,000     0.002 |rgb| + 0.002 |s| + w_F |F|              per sample point
+    stage 3, to the end   |C| + 0.002 |rgb| + 0.002 |s| + w_F |F|        and rendered rays, plus the kind's regulariser
+
+with w_F = 0.002 * 0.995^step. Fewer steps shrink the whole schedule in proportion. One random camera a step; random
+background; the teacher's occupancy is the student's and never changes; networks of equal shape are copied from the
+teacher; AdamW with weight decay 0.01, learning rates falling along a cosine to 7e-5.
+
+Where this differs, on purpose:
+- No dataset: cameras come from `Viewpoints`. The released code needs a folder of poses and their intrinsics.
+- The clamp on log density is in the loss alone. In the released code the fields themselves are clamped, which fills
+  occupied but empty space with fog (sigma >= 0.135); here a density below e^-2 is pulled down by the rendered rays.
+- Appearance features of a VM student are not clamped with the density's clamp, which makes them unreachable.
+- The jitter of samples along rays is drawn anew each step, not from a constant seed.
+- Rays per step follow a budget of samples that suits the device, where the released code has 4,096 rays.
+- float32, where the released code has float16 with a gradient scaler.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from fieldcast.distill.viewpoints import Viewpoints
+from fieldcast.fields.cameras import Rays
+from fieldcast.fields.field import Field
+from fieldcast.fields.fit import sample_budget
+from fieldcast.fields.progress import Progress, silent
+from fieldcast.fields.rendering.rays import composite
+from fieldcast.fields.rendering.sampling import Sampler, Samples
+from fieldcast.fields.training import Training, cosine
+
+PUBLISHED_STEPS = 30_000
+STAGE_ENDS = (2_000, 5_000)
+LOG_DENSITY = (-2.0, 7.0)
+POINT_WEIGHT = 0.002
+FEATURE_WEIGHT, FEATURE_DECAY = 0.002, 0.995
+FINAL_RATE = 7e-5
+
+
+def distill_pvd(
+    teacher: Field,
+    student: Field,
+    *,
+    steps: int,
+    seed: int,
+    checkpoint: Path | None = None,
+    resume: bool = False,
+    progress: Progress = silent,
+) -> Field:
+    """Trains `student` in place to be `teacher`; both know their occupancy, which must be the same."""
+    teacher.requires_grad_(False)
+    copy_networks(teacher, student)
+    features_agree = teacher.shares_features and student.shares_features
+    camera, sampler = Viewpoints(teacher), Sampler.of(teacher)
+    budget, rays = sample_budget(teacher.device), torch.tensor([512])
+
+    def loss(step: int, generator: torch.Generator) -> Tensor:
+        published = step * PUBLISHED_STEPS / steps
+        batch = random_rays(camera, int(rays), generator, teacher.device)
+        samples = sampler(batch, generator, jitter=True)
+        rays.copy_((rays * budget / max(len(samples), 1)).clamp(rays / 2, rays * 2).clamp(64, 1 << 13).long())
+        if features_agree and published < STAGE_ENDS[0]:
+            return feature_weight(published) * feature_loss(teacher, student, samples)
+        background = torch.rand(len(batch), 3, generator=generator).to(teacher.device)
+        feature = feature_weight(published) if features_agree else 0.0
+        rendered = published >= STAGE_ENDS[1]
+        return block_loss(teacher, student, samples, background, feature, rendered)
+
+    Training(
+        student,
+        loss,
+        cosine(steps, FINAL_RATE),
+        steps,
+        seed,
+        f"{teacher.spec.kind} to {student.spec.kind}",
+        weight_decay=0.01,
+        state={"rays": rays},
+        identity={"recipe": "pvd", "teacher": teacher.spec.to_json()},
+        checkpoint=checkpoint,
+        resume=resume,
+    ).run(progress)
+    return student
+
+
+def copy_networks(teacher: Field, student: Field) -> list[str]:
+    """Copies the teacher's color_net and sigma_net where the student has them at the same shape; returns their names."""
+    copied = []
+    for name in ("color_net", "sigma_net"):
+        source, target = getattr(teacher, name, None), getattr(student, name, None)
+        if source is None or target is None:
+            continue
+        tensors = source.state_dict()
+        if {k: v.shape for k, v in tensors.items()} == {k: v.shape for k, v in target.state_dict().items()}:
+            target.load_state_dict(tensors)
+            copied.append(name)
+    return copied
+
+
+def random_rays(viewpoints: Viewpoints, count: int, generator: torch.Generator, device: torch.device) -> Rays:
+    """Rays through random pixel centres of one random camera."""
+    camera = viewpoints.draw(1, generator)
+    pixel = (torch.rand(count, 2, generator=generator) * camera.size[0]).floor() + 0.5
+    return camera.rays(torch.zeros(count, dtype=torch.long), pixel).to(device)
+
+
+def feature_weight(published: float) -> float:
+    """w_F at a step of the published schedule."""
+    return FEATURE_WEIGHT * FEATURE_DECAY**published
+
+
+def clamped(field: Field, features: Tensor) -> tuple[Tensor, Tensor]:
+    """The clamped log density s [M], per half box side, and F [M, 16] with s as its first column."""
+    s = field.spec.density.log(features[:, 0]).clamp(*LOG_DENSITY)
+    return s, torch.cat([s[:, None], features[:, 1:]], -1)
+
+
+def feature_loss(teacher: Field, student: Field, samples: Samples) -> Tensor:
+    """|F_student - F_teacher| at the sample points."""
+    with torch.no_grad():
+        target = clamped(teacher, teacher.features(samples.x))[1]
+    return torch.linalg.norm(clamped(student, student.features(samples.x))[1] - target)
+
+
+def block_loss(
+    teacher: Field, student: Field, samples: Samples, background: Tensor, feature: float, rendered: bool
+) -> Tensor:
+    """The losses of stages 2 and 3; `feature` is w_F, `rendered` adds the rays."""
+    with torch.no_grad():
+        f_t = teacher.features(samples.x)
+        sigma_t, rgb_t = teacher.decode(f_t, samples.d)
+        s_t, clamped_t = clamped(teacher, f_t)
+    f_s = student.features(samples.x)
+    sigma_s, rgb_s = student.decode(f_s, samples.d)
+    s_s, clamped_s = clamped(student, f_s)
+    total = POINT_WEIGHT * (torch.linalg.norm(rgb_s - rgb_t) + torch.linalg.norm(s_s - s_t))
+    if feature > 0:
+        total = total + feature * torch.linalg.norm(clamped_s - clamped_t)
+    if rendered:
+        with torch.no_grad():
+            target = composite(sigma_t, rgb_t, samples, background).rgb
+        total = total + torch.linalg.norm(composite(sigma_s, rgb_s, samples, background).rgb - target)
+        penalty = student.regularizer()
+        total = total if penalty is None else total + penalty
+    return total

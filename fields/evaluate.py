@@ -1,0 +1,66 @@
+"""A field against photographs."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from fieldcast.errors import InputError
+from fieldcast.fields.field import Field
+from fieldcast.fields.files.images import save_png
+from fieldcast.fields.metrics import psnr, ssim
+from fieldcast.fields.progress import Progress, silent
+from fieldcast.fields.rendering import render
+from fieldcast.fields.scenes.scene import Scene
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """psnr in dB and ssim: means over the views. seconds: what rendering took. names and psnr_per_view: each view's."""
+
+    psnr: float
+    ssim: float
+    views: int
+    seconds: float
+    names: tuple[str, ...]
+    psnr_per_view: tuple[float, ...]
+
+
+def photograph(scene: Scene, index: int, background: tuple[float, float, float]) -> Float[Tensor, "h w 3"]:
+    """One image of a scene over a background, sRGB 0..1."""
+    image = scene.images[index].float() / 255
+    return image[..., :3] * image[..., 3:] + (1 - image[..., 3:]) * torch.tensor(background)
+
+
+def renders_beside(field: Field, scene: Scene, progress: Progress = silent) -> Iterator[tuple[Tensor, Tensor]]:
+    """For each view of a scene: the rendering [H, W, 3] and the photograph [H, W, 3] over the field's background."""
+    for index, image in enumerate(render(field, scene.cameras, progress=progress)):
+        yield image.rgb.cpu().clamp(0, 1), photograph(scene, index, field.spec.background)
+
+
+def evaluate(field: Field, scene: Scene, progress: Progress = silent) -> Evaluation:
+    """Renders the views of a scene and measures how they differ from its images."""
+    if not len(scene):
+        raise InputError(f"{scene.source}: has no images to evaluate on")
+    values, similar, seconds, start = [], [], 0.0, time.perf_counter()
+    for rendering, truth in renders_beside(field, scene, progress):
+        seconds += time.perf_counter() - start
+        values.append(psnr(rendering, truth))
+        similar.append(ssim(rendering, truth))
+        start = time.perf_counter()
+    count = len(values)
+    return Evaluation(sum(values) / count, sum(similar) / count, count, seconds, scene.names, tuple(values))
+
+
+def write_beside(field: Field, scene: Scene, path: Path, force: bool = False, rows: int = 8) -> None:
+    """A picture of renderings (left) beside photographs (right), of at most `rows` views of one size, evenly spread."""
+    sizes = scene.cameras.size.tolist()
+    chosen = scene.subset([i for i in range(len(scene)) if sizes[i] == sizes[0]]).spread(rows)
+    pairs = [torch.cat(pair, 1) for pair in renders_beside(field, chosen)]
+    save_png(torch.cat(pairs), path, force)

@@ -1,0 +1,111 @@
+"""The native file: one `.safetensors` with a field's tensors, and its spec and provenance as JSON metadata."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from fieldcast.errors import InputError
+from fieldcast.fields.cameras import Cameras
+from fieldcast.fields.field import Field
+from fieldcast.fields.files.tensors import read_meta, read_tensors, write_tensors
+from fieldcast.fields.kinds import build, spec_from_json
+from fieldcast.fields.spec import FieldSpec, read
+
+FORMAT = 1
+VIEWS = ("views.c2w", "views.intrinsics", "views.size")
+
+
+@dataclass(frozen=True)
+class Provenance:
+    """Where a field came from. source: a data set or a file; sha256: of that file. frame: whose axes and units."""
+
+    source: str = ""
+    sha256: str = ""
+    command: str = ""
+    version: str = ""
+    frame: str = "that of the source"
+    parents: list[dict[str, Any]] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Stored:
+    """What a file says of itself, without its tensors."""
+
+    spec: FieldSpec
+    provenance: Provenance
+    shapes: dict[str, tuple[list[int], str]]
+
+
+def save_native(field: Field, path: Path, provenance: Provenance, force: bool = False) -> None:
+    """Writes the whole file or nothing."""
+    tensors = dict(field.state_dict())
+    if field.views is not None:
+        views = field.views
+        tensors |= dict(zip(VIEWS, (views.c2w, views.intrinsics, views.size), strict=True))
+    meta = {"format": FORMAT, "spec": field.spec.to_json(), "provenance": asdict(provenance)}
+    write_tensors(path, tensors, meta, force)
+
+
+def inspect_native(path: Path) -> Stored:
+    """Reads the header alone and checks that the tensors are those that the spec asks for."""
+    meta, shapes = read_meta(path)
+    stored = _stored(path, meta, shapes)
+    with torch.device("meta"):
+        wanted = {k: (list(v.shape), v.dtype) for k, v in build(stored.spec).state_dict().items()}
+    missing = [k for k in wanted if k not in shapes]
+    unknown = [k for k in shapes if k not in wanted and k not in VIEWS]
+    if missing or unknown:
+        parts = [
+            f"{what} {', '.join(names[:5])}" for what, names in (("missing", missing), ("unexpected", unknown)) if names
+        ]
+        raise InputError(f"{path}: its tensors are not those of a {stored.spec.kind}: {'; '.join(parts)}")
+    for name, (shape, _) in wanted.items():
+        if shapes[name][0] != shape:
+            raise InputError(f"{path}: tensor {name}: expected {shape} by the spec, found {shapes[name][0]}")
+    return stored
+
+
+def open_native(path: Path, device: torch.device | str = "cpu") -> Field:
+    """The field of a file. Nothing is allocated before the header was found to be in order."""
+    stored = inspect_native(path)
+    tensors, _ = read_tensors(path)
+    views = _views(path, {k: tensors.pop(k) for k in VIEWS if k in tensors})
+    with torch.device("meta"):
+        field = build(stored.spec)
+    wanted = field.state_dict()
+    for name, value in tensors.items():
+        if value.dtype != wanted[name].dtype:
+            raise InputError(f"{path}: tensor {name}: expected {wanted[name].dtype}, found {value.dtype}")
+    field.load_state_dict(tensors, assign=True)
+    field.check(str(path))
+    field.requires_grad_(True)
+    field.views = views
+    return field.to(device)
+
+
+def _stored(path: Path, meta: dict[str, Any], shapes: dict[str, tuple[list[int], str]]) -> Stored:
+    if meta.get("format") != FORMAT:
+        raise InputError(
+            f"{path}: expected format {FORMAT}, found {meta.get('format')!r}; a newer fieldcast may open it"
+        )
+    spec = spec_from_json(meta.get("spec"), f"{path}: spec")
+    return Stored(spec, read(Provenance, meta.get("provenance", {}), f"{path}: provenance"), shapes)
+
+
+def _views(path: Path, tensors: dict[str, Tensor]) -> Cameras | None:
+    if not tensors:
+        return None
+    c2w, intrinsics, size = (tensors.get(name) for name in VIEWS)
+    if c2w is None or intrinsics is None or size is None:
+        raise InputError(f"{path}: expected all of {', '.join(VIEWS)} or none, found {', '.join(tensors)}")
+    count = len(c2w)
+    if c2w.shape != (count, 3, 4) or intrinsics.shape != (count, 4) or size.shape != (count, 2):
+        raise InputError(f"{path}: the tensors {', '.join(VIEWS)} do not agree in shape")
+    if not (size.dtype == torch.int64 and bool(((size > 0) & (size < 1 << 16)).all())):
+        raise InputError(f"{path}: views.size: expected whole numbers of pixels, 1 to 65535")
+    return Cameras(c2w, intrinsics, size)

@@ -1,0 +1,174 @@
+"""Posed images to a field of any kind."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from fieldcast.errors import InputError
+from fieldcast.fields.cameras import Cameras, Rays
+from fieldcast.fields.field import Field
+from fieldcast.fields.kinds import build, default_spec
+from fieldcast.fields.occupancy import Occupancy, threshold, unravel
+from fieldcast.fields.progress import Progress, silent
+from fieldcast.fields.rendering.images import field_query
+from fieldcast.fields.rendering.rays import composite
+from fieldcast.fields.rendering.sampling import Sampler
+from fieldcast.fields.scenes.scene import Scene
+from fieldcast.fields.space import Space
+from fieldcast.fields.spec import FieldSpec
+from fieldcast.fields.training import Training, cosine
+
+STEPS = 3000
+REFRESH = 16  # steps between looks at where the field is empty
+
+
+def sample_budget(device: torch.device | str) -> int:
+    """Points per training step that keep a device busy without making steps slow."""
+    return 1 << 18 if torch.device(device).type == "cuda" else 1 << 15
+
+
+def spec_for(scene: Scene, kind: str, steps: int = 512) -> FieldSpec:
+    """The spec of a kind at its default sizes, in the space of a scene."""
+    return default_spec(kind, space=scene.space, background=scene.background, steps=steps)
+
+
+def fit(
+    scene: Scene,
+    kind: str | FieldSpec,
+    *,
+    steps: int = STEPS,
+    seed: int = 0,
+    device: torch.device | str = "cpu",
+    checkpoint: Path | None = None,
+    resume: bool = False,
+    progress: Progress = silent,
+) -> Field:
+    """Trains a field on posed images; returns it with its occupancy and the views it was seen from.
+
+    Each step renders random pixels over random backgrounds and takes the mean squared error; the number of rays
+    follows a budget of samples. checkpoint: where resumable state is kept while it lasts; resume: continue from it,
+    to the same result. Raises InputError for a scene that cannot be trained on, FieldcastError if the loss diverges.
+    """
+    if not len(scene):
+        raise InputError(f"{scene.source}: has no images to fit")
+    torch.manual_seed(seed)
+    field = build(spec_for(scene, kind) if isinstance(kind, str) else kind).to(device)
+    pixels = Pixels(scene, device)
+    tracker = OccupancyTracker(field, scene.cameras)
+    budget = sample_budget(device)
+    rays = torch.tensor([512])
+
+    def loss(step: int, generator: torch.Generator) -> Tensor:
+        if step % REFRESH == 0:
+            tracker.update(generator, warmup=step < 16 * REFRESH)
+        batch, target = pixels.sample(int(rays), generator)
+        background = torch.rand(len(batch), 3, generator=generator).to(device)
+        samples = Sampler.of(field)(batch, generator, jitter=True)
+        rays.copy_((rays * budget / max(len(samples), 1)).clamp(rays / 2, rays * 2).clamp(64, 1 << 14).long())
+        sigma, rgb = field_query(field)(samples.x, samples.d)
+        seen = composite(sigma, rgb, samples, background)
+        error = (seen.rgb - target[:, :3] - (1 - target[:, 3:]) * background).square().mean()
+        penalty = field.regularizer()
+        return error if penalty is None else error + penalty
+
+    Training(
+        field,
+        loss,
+        cosine(steps, final=1e-4),
+        steps,
+        seed,
+        f"fit {field.spec.kind}",
+        state={"density": tracker.density, "rays": rays},
+        identity={"source": scene.source, "views": len(scene)},
+        checkpoint=checkpoint,
+        resume=resume,
+    ).run(progress)
+    field = field.allocate(tracker.occupancy())
+    field.views = scene.cameras.undistorted()
+    return field
+
+
+class Pixels:
+    """All pixels of a scene; draws random ones as rays with their premultiplied colours."""
+
+    def __init__(self, scene: Scene, device: torch.device | str) -> None:
+        self.cameras = scene.cameras.to(device)
+        self.colors = torch.cat([image.reshape(-1, 4) for image in scene.images]).to(device)
+        counts = torch.tensor([image.shape[0] * image.shape[1] for image in scene.images])
+        self.starts = torch.cat([counts.new_zeros(1), counts.cumsum(0)]).to(device)
+
+    def sample(self, count: int, generator: torch.Generator) -> tuple[Rays, Float[Tensor, "n 4"]]:
+        """Rays through random pixel centres, and their premultiplied RGBA in [0, 1]."""
+        index = torch.randint(len(self.colors), (count,), generator=generator).to(self.starts.device)
+        camera = torch.searchsorted(self.starts, index, right=True) - 1
+        local, width = index - self.starts[camera], self.cameras.size[camera, 0]
+        pixel = torch.stack([local % width, local // width], -1) + 0.5
+        color = self.colors[index].float() / 255
+        return self.cameras.rays(camera, pixel), torch.cat([color[:, :3] * color[:, 3:], color[:, 3:]], -1)
+
+
+class OccupancyTracker:
+    """Where a field in training is not empty: a decaying maximum of the densities found (Instant-NGP, appendix C).
+
+    density: [r^3], 1 / world unit; -1 where nobody has looked yet; -2 where no camera looks.
+    """
+
+    def __init__(self, field: Field, cameras: Cameras) -> None:
+        self.field = field
+        self.resolution = field.spec.occupancy
+        seen = seen_cells(cameras, field.spec.space, self.resolution).reshape(-1)
+        self.density = torch.where(seen, -1.0, -2.0).to(field.device)
+        self._publish()
+
+    @torch.no_grad()
+    def update(self, generator: torch.Generator, warmup: bool) -> None:
+        """Looks at random points of some cells: all over at first, then half of them in occupied cells."""
+        self.density.copy_(torch.where(self.density > 0, self.density * 0.95, self.density))
+        wanted = min(self.density.numel() // 8, 1 << 18) if warmup else 1 << 16
+        index = torch.randint(self.density.numel(), (wanted,), generator=generator).to(self.density.device)
+        if not warmup:
+            known = (self.density > self._threshold()).nonzero()[:, 0]
+            pick = torch.randint(max(len(known), 1), (min(1 << 16, len(known)),), generator=generator)
+            index = torch.cat([index, known[pick.to(known.device)]])
+        index = index[self.density[index] > -2]
+        jitter = torch.rand(len(index), 3, generator=generator).to(index.device)
+        x = self.field.spec.space.from_unit((unravel(index, self.resolution) + jitter) / self.resolution)
+        sigma = torch.cat([self.field.spec.density(self.field.logit(part)) for part in x.split(1 << 16)])
+        self.density.scatter_reduce_(0, index, sigma / self.field.spec.space.unit, "amax")
+        self._publish()
+
+    def occupancy(self) -> Occupancy:
+        cells = (self.density > self._threshold()) | (self.density == -1)
+        return Occupancy.of_cells(cells.reshape((self.resolution,) * 3))
+
+    def _publish(self) -> None:
+        self.field.occupancy = self.occupancy()
+
+    def _threshold(self) -> float:
+        known = self.density[self.density >= 0]
+        limit = threshold(self.field.spec.space, self.field.spec.steps)
+        return min(float(known.mean()), limit) if len(known) else limit
+
+
+def seen_cells(cameras: Cameras, space: Space, resolution: int, margin: float = 0.1) -> Bool[Tensor, "r r r"]:
+    """The cells that some camera has in its picture, widened by `margin` of its size; judged on a coarser grid."""
+    coarse = min(resolution, 32)
+    while resolution % coarse:
+        coarse -= 1
+    u = (unravel(torch.arange(coarse**3), coarse) + 0.5) / coarse
+    x = space.from_unit(u)
+    seen = torch.zeros(len(x), dtype=torch.bool)
+    for camera in range(len(cameras)):
+        c2w, (fx, fy, cx, cy) = cameras.c2w[camera], cameras.intrinsics[camera]
+        local = (x - c2w[:, 3]) @ c2w[:, :3]
+        z = (-local[:, 2]).clamp_min(1e-6)
+        at = torch.stack([local[:, 0] / z * fx + cx, -local[:, 1] / z * fy + cy], -1) / cameras.size[camera]
+        seen |= (local[:, 2] < 0) & (at > -margin).all(-1) & (at < 1 + margin).all(-1)
+    cells = seen.reshape((coarse,) * 3)
+    for axis in range(3):
+        cells = cells.repeat_interleave(resolution // coarse, axis)
+    return cells

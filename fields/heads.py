@@ -1,0 +1,91 @@
+"""How features become density and colour: activations, and the two small networks that kinds share.
+
+Letters: `s` the density logit, `sigma` density. Kinds compute density per half box side (`Space.unit`); `Field` turns
+it into 1 / world unit, so that a scene and its scaled copy have the same parameters.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal
+
+import torch
+from jaxtyping import Float
+from msgspec import Meta
+from torch import Tensor, nn
+
+from fieldcast.fields.encodings.harmonics import harmonics
+
+FEATURES = 16  # F of the distillation paper: the density logit and 15 appearance features
+
+ColorActivation = Literal["sigmoid", "shifted_clamp"]
+"""`sigmoid`; or `shifted_clamp`, clamp(c + 1/2, 0, 1), as Plenoxels and splats store colour."""
+
+
+class _TruncatedExp(torch.autograd.Function):
+    """exp whose gradient is bounded: g * exp(clamp(s, -12, 12)), as PVD and torch-ngp do."""
+
+    @staticmethod
+    def forward(ctx: Any, s: Tensor) -> Tensor:
+        ctx.save_for_backward(s)
+        return torch.exp(s.clamp(max=80))  # e^80 is opaque already, and finite in float32
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> Tensor:  # type: ignore[override]
+        (s,) = ctx.saved_tensors
+        return grad * torch.exp(s.clamp(-12, 12))
+
+
+def truncated_exp(s: Tensor) -> Tensor:
+    """exp(s), with the gradient bounded to that of s in [-12, 12]."""
+    return _TruncatedExp.apply(s)  # type: ignore[no-any-return, no-untyped-call]
+
+
+@dataclass(frozen=True)
+class DensityActivation:
+    """sigma = scale * f(s + shift), with f one of exp, softplus and relu; per half box side."""
+
+    name: Literal["exp", "softplus", "relu"] = "exp"
+    shift: float = 0.0
+    scale: Annotated[float, Meta(gt=0)] = 1.0
+
+    def __call__(self, s: Float[Tensor, "*n"]) -> Float[Tensor, "*n"]:
+        """Density, never negative."""
+        if self.name == "exp":
+            return self.scale * truncated_exp(s + self.shift)
+        activation = nn.functional.softplus if self.name == "softplus" else torch.relu
+        return self.scale * activation(s + self.shift)
+
+    def log(self, s: Float[Tensor, "*n"]) -> Float[Tensor, "*n"]:
+        """The natural logarithm of the density; at least -30, where there is none."""
+        if self.name == "exp":
+            return s + (self.shift + math.log(self.scale))
+        return torch.log(self(s).clamp_min(math.exp(-30)))
+
+
+def activate_color(raw: Float[Tensor, "*n"], name: ColorActivation) -> Float[Tensor, "*n"]:
+    """Colour in [0, 1] from what a kind computes."""
+    return torch.sigmoid(raw) if name == "sigmoid" else (raw + 0.5).clamp(0, 1)
+
+
+def sigma_net(inputs: int, hidden: int) -> nn.Sequential:
+    """An encoding to F: Linear, ReLU, Linear, without biases (PVD, Instant-NGP)."""
+    return nn.Sequential(nn.Linear(inputs, hidden, bias=False), nn.ReLU(), nn.Linear(hidden, FEATURES, bias=False))
+
+
+class ColorNet(nn.Module):
+    """Appearance features [N, 15] and directions [N, 3] to raw colour [N, 3]: three layers without biases."""
+
+    def __init__(self, hidden: int) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(
+            nn.Linear(16 + FEATURES - 1, hidden, bias=False),
+            nn.ReLU(),
+            nn.Linear(hidden, hidden, bias=False),
+            nn.ReLU(),
+            nn.Linear(hidden, 3, bias=False),
+        )
+
+    def forward(self, appearance: Float[Tensor, "n f"], d: Float[Tensor, "n 3"]) -> Float[Tensor, "n 3"]:
+        return self.layers(torch.cat([harmonics(d, 3), appearance], -1))  # type: ignore[no-any-return]

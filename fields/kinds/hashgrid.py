@@ -1,0 +1,40 @@
+"""Instant-NGP: a hash grid and two small networks (PVD's `hash`)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated
+
+from jaxtyping import Float
+from msgspec import Meta
+from torch import Tensor
+
+from fieldcast.fields.encodings.grids import HashEncoding, HashSizes
+from fieldcast.fields.field import Field
+from fieldcast.fields.heads import ColorNet, activate_color, sigma_net
+from fieldcast.fields.spec import FieldSpec
+
+
+@dataclass(frozen=True)
+class HashgridSizes(HashSizes):
+    """`HashSizes`, and hidden: the width of both networks."""
+
+    hidden: Annotated[int, Meta(ge=1, le=1024)] = 64
+
+
+class HashgridField(Field):
+    """Block 1: hash encoding and sigma_net. Block 2: color_net."""
+
+    Sizes = HashgridSizes
+
+    def __init__(self, spec: FieldSpec) -> None:
+        super().__init__(spec)
+        self.encoding = HashEncoding(spec.sizes)
+        self.sigma_net = sigma_net(self.encoding.width, spec.sizes.hidden)
+        self.color_net = ColorNet(spec.sizes.hidden)
+
+    def features(self, x: Float[Tensor, "n 3"]) -> Float[Tensor, "n f"]:
+        return self.sigma_net(self.encoding(self.spec.space.to_unit(x)))  # type: ignore[no-any-return]
+
+    def color(self, features: Float[Tensor, "n f"], d: Float[Tensor, "n 3"]) -> Float[Tensor, "n 3"]:
+        return activate_color(self.color_net(features[:, 1:], d), self.spec.color)

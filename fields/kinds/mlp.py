@@ -1,0 +1,67 @@
+"""NeRF: one large network over frequencies (PVD's `mlp`)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated
+
+import torch
+from jaxtyping import Float
+from msgspec import Meta
+from torch import Tensor, nn
+
+from fieldcast.fields.encodings.frequency import frequencies
+from fieldcast.fields.field import Field
+from fieldcast.fields.heads import ColorNet, activate_color, sigma_net
+from fieldcast.fields.spec import FieldSpec
+
+
+@dataclass(frozen=True)
+class MlpSizes:
+    """PVD's sizes. layers, width: the trunk; skip: the layer that sees the encoding again (0: none).
+
+    octaves: frequencies of the positional encoding. code: width of what the trunk gives. hidden: the small networks.
+    """
+
+    layers: Annotated[int, Meta(ge=2, le=64)] = 8
+    width: Annotated[int, Meta(ge=1, le=4096)] = 256
+    skip: Annotated[int, Meta(ge=0, le=64)] = 4
+    octaves: Annotated[int, Meta(ge=0, le=24)] = 10
+    code: Annotated[int, Meta(ge=1, le=1024)] = 28
+    hidden: Annotated[int, Meta(ge=1, le=1024)] = 64
+
+
+class MlpField(Field):
+    """Block 1: frequencies, trunk and sigma_net. Block 2: color_net."""
+
+    Sizes = MlpSizes
+
+    def __init__(self, spec: FieldSpec) -> None:
+        super().__init__(spec)
+        sizes: MlpSizes = spec.sizes
+        encoded = 3 * (1 + 2 * sizes.octaves)
+        self.trunk = nn.ModuleList()
+        for layer in range(sizes.layers):
+            inputs = encoded if layer == 0 else sizes.width
+            if layer == sizes.skip and layer > 0:
+                inputs += encoded
+            self.trunk.append(nn.Linear(inputs, sizes.width if layer < sizes.layers - 1 else sizes.code))
+        self.sigma_net = sigma_net(sizes.code, sizes.hidden)
+        self.color_net = ColorNet(sizes.hidden)
+
+    def features(self, x: Float[Tensor, "n 3"]) -> Float[Tensor, "n f"]:
+        encoded = frequencies(self.normalized(x), self.spec.sizes.octaves)
+        h = encoded
+        for layer, linear in enumerate(self.trunk):
+            if layer == self.spec.sizes.skip and layer > 0:
+                h = torch.cat([encoded, h], -1)
+            h = linear(h)
+            if layer < len(self.trunk) - 1:
+                h = torch.relu(h)
+        return self.sigma_net(h)  # type: ignore[no-any-return]
+
+    def color(self, features: Float[Tensor, "n f"], d: Float[Tensor, "n 3"]) -> Float[Tensor, "n 3"]:
+        return activate_color(self.color_net(features[:, 1:], d), self.spec.color)
+
+    def learning_rates(self) -> list[tuple[list[nn.Parameter], float]]:
+        return [(list(self.parameters()), 1e-3)]

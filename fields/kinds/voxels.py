@@ -1,0 +1,105 @@
+"""Plenoxels: a sparse grid of density logits and spherical harmonics, without networks (PVD's `tensors`)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Annotated, Literal
+
+import torch
+from jaxtyping import Bool, Float
+from msgspec import Meta
+from torch import Tensor, nn
+
+from fieldcast.errors import InputError
+from fieldcast.fields.encodings.harmonics import harmonics
+from fieldcast.fields.field import Field
+from fieldcast.fields.heads import activate_color
+from fieldcast.fields.kernels.voxels import BLOCK, trilinear
+from fieldcast.fields.occupancy import Occupancy
+from fieldcast.fields.spec import FieldSpec
+
+EMPTY_LOGIT = -10.0  # of vertices that are not stored: e^-10 per half box side is nothing
+
+
+@dataclass(frozen=True)
+class VoxelsSizes:
+    """PVD's sizes. resolution: vertices per side. degree: spherical harmonics' bands. blocks: 8^3 blocks stored; 0: all."""
+
+    resolution: Annotated[int, Meta(ge=2, le=2048)] = 128
+    degree: Literal[0, 1, 2, 3] = 2
+    blocks: Annotated[int, Meta(ge=0, le=1 << 24)] = 0
+
+    @property
+    def blocks_per_side(self) -> int:
+        return -(-self.resolution // BLOCK)
+
+
+class VoxelsField(Field):
+    """`features` are the interpolated values themselves: the density logit and 3 x (degree + 1)^2 harmonics, by colour."""
+
+    Sizes = VoxelsSizes
+    shares_features = False
+    block_table: Tensor
+
+    def __init__(self, spec: FieldSpec) -> None:
+        super().__init__(spec)
+        sizes: VoxelsSizes = spec.sizes
+        side = sizes.blocks_per_side
+        stored = sizes.blocks or side**3
+        channels = 1 + 3 * (sizes.degree + 1) ** 2
+        table = torch.arange(side**3, dtype=torch.int32)
+        self.register_buffer("block_table", torch.where(table < stored, table, -1).reshape(side, side, side))
+        self.data = nn.Parameter(0.02 * torch.randn(stored * BLOCK**3, channels))
+
+    def features(self, x: Float[Tensor, "n 3"]) -> Float[Tensor, "n f"]:
+        u = self.spec.space.to_unit(x)
+        return trilinear(u, self.data, self.block_table, self.spec.sizes.resolution, self._empty())
+
+    def _empty(self) -> Float[Tensor, " c"]:
+        """What a vertex that is not stored holds."""
+        empty = self.data.new_zeros(self.data.shape[1])
+        empty[0] = EMPTY_LOGIT
+        return empty
+
+    def check(self, what: str) -> None:
+        table, stored = self.block_table, self.spec.sizes.blocks or self.block_table.numel()
+        if int(table.min()) < -1 or int(table.max()) >= stored:
+            raise InputError(f"{what}: block_table: expected rows of {stored} blocks or -1")
+
+    def color(self, features: Float[Tensor, "n f"], d: Float[Tensor, "n 3"]) -> Float[Tensor, "n 3"]:
+        basis = harmonics(d, self.spec.sizes.degree)
+        coefficients = features[:, 1:].reshape(len(d), 3, -1)
+        return activate_color((coefficients * basis[:, None]).sum(-1), self.spec.color)
+
+    def allocate(self, occupancy: Occupancy) -> VoxelsField:
+        """A field with blocks just where `occupancy` needs them; values that both store are kept."""
+        sizes: VoxelsSizes = self.spec.sizes
+        wanted = needed_blocks(occupancy, sizes).to(self.device) & (self.block_table >= 0)
+        if not bool(wanted.any()):
+            wanted.view(-1)[int((self.block_table.view(-1) >= 0).nonzero()[0])] = True
+        table = torch.full_like(self.block_table, -1)
+        table[wanted] = torch.arange(int(wanted.sum()), dtype=torch.int32, device=self.device)
+        spec = replace(self.spec, sizes=replace(sizes, blocks=int(wanted.sum())))
+        with torch.device("meta"):
+            field = VoxelsField(spec)
+        rows = self.data.detach().reshape(-1, BLOCK**3, self.data.shape[1])[self.block_table[wanted].long()]
+        field.data = nn.Parameter(rows.reshape(-1, self.data.shape[1]).clone())
+        field.block_table = table
+        field.occupancy_bits, field.views = occupancy.bits.to(self.device), self.views
+        return field
+
+
+def needed_blocks(occupancy: Occupancy, sizes: VoxelsSizes) -> Bool[Tensor, "g g g"]:
+    """The blocks that hold a corner of a voxel that touches an occupied cell."""
+    cells, last = occupancy.cells(), sizes.resolution - 1
+    needed = torch.zeros((sizes.blocks_per_side,) * 3, dtype=torch.bool, device=cells.device)
+    low = cells.nonzero() / occupancy.resolution
+    first = (low * last).floor().long()
+    final = ((low + 1 / occupancy.resolution) * last).ceil().long().clamp(max=last)
+    # A cell spans few blocks: mark those of all vertices from its first to its last, in strides of at most a block.
+    for fraction in torch.cartesian_prod(
+        *[torch.linspace(0, 1, 2 + sizes.resolution // occupancy.resolution // BLOCK)] * 3
+    ):
+        vertex = (first + ((final - first) * fraction.to(first.device)).round().long()) // BLOCK
+        needed[vertex[:, 0], vertex[:, 1], vertex[:, 2]] = True
+    return needed

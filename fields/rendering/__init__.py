@@ -1,0 +1,10 @@
+"""Volume rendering as functions on tensors: march, query, composite.
+
+A renderer takes a function `(x [N, 3], d [N, 3]) -> (sigma [N], rgb [N, 3])`, never a class.
+"""
+
+from fieldcast.fields.rendering.images import Image, render, render_image
+from fieldcast.fields.rendering.rays import Query, Rendered, composite, render_rays
+from fieldcast.fields.rendering.sampling import Sampler, Samples
+
+__all__ = ["Image", "Query", "Rendered", "Sampler", "Samples", "composite", "render", "render_image", "render_rays"]
