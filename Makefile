@@ -1,5 +1,5 @@
 # make test    everything that must hold before a change goes in
-# make demo    two scenes made from nothing, converted and rendered, in demo-out/
+# make demo    a scene made from nothing, fitted, converted and rendered, in demo-out/
 #
 # PYTHON=python3.12 picks the interpreter that .venv is made with; ARGS="-k vm -x" is passed on to pytest.
 
