@@ -1,4 +1,4 @@
-"""fieldcast: every 3D scene is a `Field`; files open into Fields, verbs turn Fields into Fields, Fields save into files.
+"""Every 3D scene is a `Field`: files open into Fields, verbs turn Fields into Fields, Fields save into files.
 
 import fieldcast
 field = fieldcast.open("lego.safetensors")
@@ -36,7 +36,7 @@ _HOMES = {
     "render": "fieldcast.fields",
     "save": "fieldcast.fields.files",
 }
-__all__ = [*_HOMES, "__version__"]  # noqa: PLE0604
+__all__ = [*_HOMES, "__version__"]
 
 
 def __getattr__(name: str) -> Any:

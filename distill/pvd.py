@@ -91,7 +91,7 @@ def distill_pvd(
 
 
 def copy_networks(teacher: Field, student: Field) -> list[str]:
-    """Copies the teacher's color_net and sigma_net where the student has them at the same shape; returns their names."""
+    """Copies the teacher's color_net and sigma_net where the student's have the same shapes; returns their names."""
     copied = []
     for name in ("color_net", "sigma_net"):
         source, target = getattr(teacher, name, None), getattr(student, name, None)
@@ -113,7 +113,7 @@ def random_rays(viewpoints: Viewpoints, count: int, generator: torch.Generator, 
 
 def feature_weight(published: float) -> float:
     """w_F at a step of the published schedule."""
-    return FEATURE_WEIGHT * FEATURE_DECAY**published
+    return FEATURE_WEIGHT * float(FEATURE_DECAY**published)
 
 
 def clamped(field: Field, features: Tensor) -> tuple[Tensor, Tensor]:
@@ -122,11 +122,16 @@ def clamped(field: Field, features: Tensor) -> tuple[Tensor, Tensor]:
     return s, torch.cat([s[:, None], features[:, 1:]], -1)
 
 
+def difference(student: Tensor, teacher: Tensor) -> Tensor:
+    """The Frobenius norm of the difference of two tensors, whole."""
+    return torch.sqrt((student - teacher).square().sum() + 1e-20)  # its gradient is finite at 0 too
+
+
 def feature_loss(teacher: Field, student: Field, samples: Samples) -> Tensor:
     """|F_student - F_teacher| at the sample points."""
     with torch.no_grad():
         target = clamped(teacher, teacher.features(samples.x))[1]
-    return torch.linalg.norm(clamped(student, student.features(samples.x))[1] - target)
+    return difference(clamped(student, student.features(samples.x))[1], target)
 
 
 def block_loss(
@@ -140,13 +145,13 @@ def block_loss(
     f_s = student.features(samples.x)
     sigma_s, rgb_s = student.decode(f_s, samples.d)
     s_s, clamped_s = clamped(student, f_s)
-    total = POINT_WEIGHT * (torch.linalg.norm(rgb_s - rgb_t) + torch.linalg.norm(s_s - s_t))
+    total = POINT_WEIGHT * (difference(rgb_s, rgb_t) + difference(s_s, s_t))
     if feature > 0:
-        total = total + feature * torch.linalg.norm(clamped_s - clamped_t)
+        total = total + feature * difference(clamped_s, clamped_t)
     if rendered:
         with torch.no_grad():
             target = composite(sigma_t, rgb_t, samples, background).rgb
-        total = total + torch.linalg.norm(composite(sigma_s, rgb_s, samples, background).rgb - target)
+        total = total + difference(composite(sigma_s, rgb_s, samples, background).rgb, target)
         penalty = student.regularizer()
         total = total if penalty is None else total + penalty
     return total

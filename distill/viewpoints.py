@@ -67,4 +67,4 @@ def small_turns(count: int, angle: float, generator: torch.Generator) -> Tensor:
     x, y, z = angle * (2 * torch.rand(3, count, generator=generator) - 1)
     zero = torch.zeros_like(x)
     skew = torch.stack([zero, -z, y, z, zero, -x, -y, x, zero], -1).reshape(count, 3, 3)
-    return torch.linalg.matrix_exp(skew)
+    return torch.matrix_exp(skew)

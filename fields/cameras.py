@@ -86,7 +86,7 @@ class Cameras:
         return replace(self, distortion=None, fisheye=False)
 
     def rays(self, camera: Int[Tensor, " n"], pixel: Float[Tensor, "n 2"]) -> Rays:
-        """Rays through the image points `pixel` (x right, y down, in pixels) of the cameras with the indices `camera`."""
+        """Rays through the image points `pixel` (x right, y down, in pixels) of the cameras numbered `camera`."""
         fx, fy, cx, cy = self.intrinsics[camera].unbind(-1)
         xy = torch.stack([(pixel[:, 0] - cx) / fx, (pixel[:, 1] - cy) / fy], -1)
         if self.distortion is None:

@@ -91,7 +91,7 @@ class Field(nn.Module, ABC):
         return self.occupancy_bits.device
 
     def allocate(self, occupancy: Occupancy) -> Field:
-        """This field, ready to be trained where `occupancy` says; sparse kinds return one with storage just there."""
+        """The field, ready to be trained where `occupancy` says; sparse kinds return one with storage just there."""
         self.occupancy = occupancy
         return self
 

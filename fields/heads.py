@@ -15,6 +15,7 @@ from jaxtyping import Float
 from msgspec import Meta
 from torch import Tensor, nn
 
+from fieldcast.errors import InputError
 from fieldcast.fields.encodings.harmonics import harmonics
 
 FEATURES = 16  # F of the distillation paper: the density logit and 15 appearance features
@@ -32,7 +33,7 @@ class _TruncatedExp(torch.autograd.Function):
         return torch.exp(s.clamp(max=80))  # e^80 is opaque already, and finite in float32
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> Tensor:  # type: ignore[override]
+    def backward(ctx: Any, grad: Tensor) -> Tensor:
         (s,) = ctx.saved_tensors
         return grad * torch.exp(s.clamp(-12, 12))
 
@@ -49,6 +50,10 @@ class DensityActivation:
     name: Literal["exp", "softplus", "relu"] = "exp"
     shift: float = 0.0
     scale: Annotated[float, Meta(gt=0)] = 1.0
+
+    def __post_init__(self) -> None:
+        if not (math.isfinite(self.shift) and math.isfinite(self.scale)):
+            raise InputError(f"density: expected a finite shift and scale, found {self.shift} and {self.scale}")
 
     def __call__(self, s: Float[Tensor, "*n"]) -> Float[Tensor, "*n"]:
         """Density, never negative."""

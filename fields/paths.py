@@ -81,7 +81,7 @@ def nearest_tour(points: Float[Tensor, "v 3"]) -> list[int]:
 
 
 def read_camera_path(path: Path, size: Size) -> Cameras:
-    """A camera path in the JSON that nerfstudio's viewer writes: `camera_path`, a list of `camera_to_world` and `fov`."""
+    """A camera path as nerfstudio's viewer writes it: JSON with a list `camera_path` of `camera_to_world` and `fov`."""
     try:
         data = json.loads(path.read_text(encoding="utf-8-sig"))
     except FileNotFoundError:

@@ -76,7 +76,7 @@ class Space:
         return (self._contract((2 * x - low - high) / (high - low)) + 2) / 4
 
     def from_unit(self, u: Float[Tensor, "*n 3"]) -> Float[Tensor, "*n 3"]:
-        """The inverse of `to_unit`. The outer faces of a contracted cube are infinitely far away: clamped to 1e6 boxes."""
+        """The inverse of `to_unit`. The outer faces of a contracted cube are infinitely far: clamped to 1e6 boxes."""
         low, high = self.box(u)
         if self.bounded:
             return low + u * (high - low)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Annotated, Any, TypeVar
 
 import msgspec
@@ -27,12 +27,16 @@ class FieldSpec:
 
     kind: str
     sizes: Any
-    space: Space = Space()
-    density: DensityActivation = DensityActivation()
+    space: Space = field(default_factory=Space)
+    density: DensityActivation = field(default_factory=DensityActivation)
     color: ColorActivation = "sigmoid"
     background: Vector3 = (1.0, 1.0, 1.0)
     occupancy: Annotated[int, Meta(ge=8, le=1024, multiple_of=8)] = 128
     steps: Annotated[int, Meta(ge=8, le=1 << 16)] = 1024
+
+    def __post_init__(self) -> None:
+        if not all(0 <= c <= 1 for c in self.background):
+            raise InputError(f"background: expected sRGB values from 0 to 1, found {self.background}")
 
     def to_json(self) -> dict[str, Any]:
         """Plain numbers, strings, lists and dicts."""
@@ -46,7 +50,7 @@ class FieldSpec:
             if name not in current:
                 raise InputError(f"{self.kind} has no size {name!r}; its sizes are {', '.join(current)}")
             if isinstance(value, str) and isinstance(current[name], list | tuple):
-                value = [int(v) for v in value.split(",")] if value.replace(",", "").isdigit() else value
+                value = [_whole_number(part) for part in value.split(",")]
             current[name] = value
         return replace(self, sizes=read(type(self.sizes), current, f"sizes of {self.kind}", lax=True))
 
@@ -58,12 +62,17 @@ def read(cls: type[T], data: Any, what: str, lax: bool = False) -> T:
     """
     try:
         value = msgspec.convert(data, type=cls, strict=not lax)
-    except (msgspec.ValidationError, ValueError, OverflowError) as error:
+    except (msgspec.ValidationError, InputError, ValueError, OverflowError) as error:
         raise InputError(f"{what}: {error}") from None
     stray = _stray_keys(data, msgspec.to_builtins(value))
     if stray:
         raise InputError(f"{what}: unknown {', '.join(stray)}")
     return value
+
+
+def _whole_number(text: str) -> int | str:
+    """The number that was typed, or the text itself for `read` to complain about."""
+    return int(text) if text.isascii() and text.isdigit() and len(text) < 20 else text
 
 
 def _stray_keys(given: Any, known: Any, path: str = "") -> list[str]:

@@ -57,7 +57,7 @@ class Training:
                 raise FieldcastError(self._diverged(step, value))
             if loss.requires_grad:  # a batch of rays through nothing has no gradient
                 optimizer.zero_grad(set_to_none=True)
-                loss.backward()  # type: ignore[no-untyped-call]
+                loss.backward()
                 optimizer.step()
             done = step + 1
             rate = (done - start) / max(time.monotonic() - started, 1e-9)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import builtins
 import hashlib
 from dataclasses import asdict
 from pathlib import Path
@@ -19,7 +18,7 @@ from fieldcast.fields.kinds import build
 SUFFIXES = (".safetensors",)
 
 
-def open(path: str | Path, device: torch.device | str = "cpu") -> Field:  # noqa: A001 -- fieldcast.open
+def open(path: str | Path, device: torch.device | str = "cpu") -> Field:
     """The field in a file. Raises InputError, one line, if it is not whole or not one; never runs code from it."""
     return open_native(checked_suffix(Path(path)), device)
 
@@ -56,7 +55,7 @@ def checked_suffix(path: Path) -> Path:
 def sha256(path: Path) -> str:
     """The hash of a file, in hexadecimal."""
     digest = hashlib.sha256()
-    with builtins.open(path, "rb") as file:
+    with path.open("rb") as file:
         while block := file.read(1 << 20):
             digest.update(block)
     return digest.hexdigest()

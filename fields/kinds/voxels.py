@@ -23,7 +23,7 @@ EMPTY_LOGIT = -10.0  # of vertices that are not stored: e^-10 per half box side 
 
 @dataclass(frozen=True)
 class VoxelsSizes:
-    """PVD's sizes. resolution: vertices per side. degree: spherical harmonics' bands. blocks: 8^3 blocks stored; 0: all."""
+    """PVD's sizes. resolution: vertices a side. degree: of spherical harmonics. blocks: 8^3 blocks stored; 0: all."""
 
     resolution: Annotated[int, Meta(ge=2, le=2048)] = 128
     degree: Literal[0, 1, 2, 3] = 2
@@ -35,7 +35,7 @@ class VoxelsSizes:
 
 
 class VoxelsField(Field):
-    """`features` are the interpolated values themselves: the density logit and 3 x (degree + 1)^2 harmonics, by colour."""
+    """`features` are the values themselves: the density logit and 3 x (degree + 1)^2 harmonics, colour by colour."""
 
     Sizes = VoxelsSizes
     shares_features = False
@@ -68,7 +68,7 @@ class VoxelsField(Field):
 
     def color(self, features: Float[Tensor, "n f"], d: Float[Tensor, "n 3"]) -> Float[Tensor, "n 3"]:
         basis = harmonics(d, self.spec.sizes.degree)
-        coefficients = features[:, 1:].reshape(len(d), 3, -1)
+        coefficients = features[:, 1:].unflatten(1, (3, -1))
         return activate_color((coefficients * basis[:, None]).sum(-1), self.spec.color)
 
     def allocate(self, occupancy: Occupancy) -> VoxelsField:
@@ -97,9 +97,9 @@ def needed_blocks(occupancy: Occupancy, sizes: VoxelsSizes) -> Bool[Tensor, "g g
     first = (low * last).floor().long()
     final = ((low + 1 / occupancy.resolution) * last).ceil().long().clamp(max=last)
     # A cell spans few blocks: mark those of all vertices from its first to its last, in strides of at most a block.
-    for fraction in torch.cartesian_prod(
-        *[torch.linspace(0, 1, 2 + sizes.resolution // occupancy.resolution // BLOCK)] * 3
-    ):
+    # Rounding outwards makes it up to two vertices longer than its share of the grid.
+    strides = 1 + (sizes.resolution // occupancy.resolution + 2) // BLOCK
+    for fraction in torch.cartesian_prod(*[torch.linspace(0, 1, strides + 1)] * 3):
         vertex = (first + ((final - first) * fraction.to(first.device)).round().long()) // BLOCK
         needed[vertex[:, 0], vertex[:, 1], vertex[:, 2]] = True
     return needed
