@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 import sys
 import time
@@ -529,6 +530,9 @@ def provenance(source: str, digest: str = "") -> Provenance:
 
 def main() -> None:
     """The console script."""
+    # Idle OpenMP threads sleep instead of spinning: six times the speed when another program keeps a core busy,
+    # and no loss when none does. It must be said before torch is imported.
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     sys.exit(main_guard(cli))
 
 

@@ -60,7 +60,7 @@ def distill_pvd(
     copy_networks(teacher, student)
     features_agree = teacher.shares_features and student.shares_features
     camera, sampler = Viewpoints(teacher), Sampler.of(teacher)
-    budget, rays = sample_budget(teacher.device), torch.tensor([512])
+    budget, rays = sample_budget(student), torch.tensor([512])
 
     def loss(step: int, generator: torch.Generator) -> Tensor:
         published = step * PUBLISHED_STEPS / steps

@@ -32,6 +32,9 @@ class Field(nn.Module, ABC):
     shares_features: ClassVar[bool] = True
     """Whether `features` is the F of the distillation paper (density logit and 15 appearance features)."""
 
+    points_per_step: ClassVar[int] = 1 << 15
+    """How many points a training step takes on a CPU so that it stays quick; a GPU takes eight times as many."""
+
     occupancy_bits: Tensor
 
     def __init__(self, spec: FieldSpec) -> None:

@@ -26,9 +26,9 @@ STEPS = 3000
 REFRESH = 16  # steps between looks at where the field is empty
 
 
-def sample_budget(device: torch.device | str) -> int:
-    """Points per training step that keep a device busy without making steps slow."""
-    return 1 << 18 if torch.device(device).type == "cuda" else 1 << 15
+def sample_budget(field: Field) -> int:
+    """Points per training step that keep the field's device busy without making steps slow."""
+    return field.points_per_step * (8 if field.device.type == "cuda" else 1)
 
 
 def spec_for(scene: Scene, kind: str, steps: int = 512) -> FieldSpec:
@@ -59,7 +59,7 @@ def fit(
     field = build(spec_for(scene, kind) if isinstance(kind, str) else kind).to(device)
     pixels = Pixels(scene, device)
     tracker = OccupancyTracker(field, scene.cameras)
-    budget = sample_budget(device)
+    budget = sample_budget(field)
     rays = torch.tensor([512])
 
     def loss(step: int, generator: torch.Generator) -> Tensor:

@@ -6,7 +6,10 @@ import os
 from pathlib import Path
 
 import pytest
-import torch
+
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # before torch: idle threads must not spin on a busy machine
+
+import torch  # noqa: E402
 
 DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 

@@ -7,9 +7,16 @@ and those of ray i are `starts[i]` to `starts[i + 1]`.
 
 from __future__ import annotations
 
+import math
+from typing import Any
+
+import numpy as np
 import torch
 from jaxtyping import Float, Int64
+from numba import prange
 from torch import Tensor
+
+from fieldcast.fields.kernels.compiled import Array, arrays, first_order, kernel, runs_compiled, use_threads
 
 OPAQUE = 100.0  # exp(-100) is nothing; larger depths, infinity included, count as this one
 
@@ -21,14 +28,20 @@ def ray_weights(
 
     tau: never negative, may be infinite. Differentiable in `tau`, through both results.
     """
-    return ray_weights_reference(tau, starts)
+    if not runs_compiled(tau):
+        return ray_weights_reference(tau, starts)
+    weights, transmittance = _RayWeights.apply(tau, starts)  # type: ignore[no-untyped-call]
+    return weights, transmittance
 
 
 def accumulate(
     weights: Float[Tensor, " m"], values: Float[Tensor, "m c"], starts: Int64[Tensor, " r1"]
 ) -> Float[Tensor, "r c"]:
     """The weighted sum of the samples' values along each ray. Differentiable in `weights` and `values`."""
-    return accumulate_reference(weights, values, starts)
+    if not runs_compiled(weights, values):
+        return accumulate_reference(weights, values, starts)
+    totals: Tensor = _Accumulate.apply(weights, values, starts)  # type: ignore[no-untyped-call]
+    return totals
 
 
 def ray_weights_reference(
@@ -57,3 +70,108 @@ def ray_of_sample(starts: Int64[Tensor, " r1"], samples: int) -> Int64[Tensor, "
     """The number of the ray that each of the packed samples belongs to."""
     rays = torch.arange(len(starts) - 1, device=starts.device)
     return torch.repeat_interleave(rays, starts.diff(), output_size=samples)
+
+
+class _RayWeights(torch.autograd.Function):
+    """The compiled version, rays in parallel."""
+
+    @staticmethod
+    def forward(ctx: Any, tau: Tensor, starts: Tensor) -> tuple[Tensor, Tensor]:
+        weights, transmittance = torch.zeros(tau.shape), torch.ones(len(starts) - 1)
+        use_threads()
+        _weights_forward(*arrays(tau, starts, weights, transmittance))
+        ctx.save_for_backward(starts, weights, transmittance)
+        return weights, transmittance
+
+    @staticmethod
+    @first_order
+    def backward(ctx: Any, grad_weights: Tensor, grad_transmittance: Tensor) -> tuple[Tensor, None]:
+        grad_tau = torch.zeros(grad_weights.shape)
+        use_threads()
+        _weights_backward(*arrays(*ctx.saved_tensors, grad_weights, grad_transmittance, grad_tau))
+        return grad_tau, None
+
+
+class _Accumulate(torch.autograd.Function):
+    """The compiled version, rays in parallel."""
+
+    @staticmethod
+    def forward(ctx: Any, weights: Tensor, values: Tensor, starts: Tensor) -> Tensor:
+        ctx.save_for_backward(weights, values, starts)
+        totals = torch.zeros(len(starts) - 1, values.shape[1])
+        use_threads()
+        _accumulate_forward(*arrays(weights, values, starts, totals))
+        return totals
+
+    @staticmethod
+    @first_order
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
+        weights, values, starts = ctx.saved_tensors
+        grad_weights = grad_values = None
+        use_threads()
+        if ctx.needs_input_grad[0]:
+            grad_weights = torch.zeros(weights.shape)
+            _accumulate_backward_weights(*arrays(values, starts, grad, grad_weights))
+        if ctx.needs_input_grad[1]:
+            grad_values = torch.zeros(values.shape)
+            _accumulate_backward_values(*arrays(weights, starts, grad, grad_values))
+        return grad_weights, grad_values, None
+
+
+@kernel
+def _weights_forward(tau: Array, starts: Array, weights: Array, transmittance: Array) -> None:
+    for ray in prange(len(starts) - 1):
+        reaching = 1.0
+        for i in range(starts[ray], starts[ray + 1]):
+            passing = math.exp(-np.float64(tau[i]))
+            weights[i] = np.float32(reaching * (1.0 - passing))
+            reaching *= passing
+        transmittance[ray] = np.float32(reaching)
+
+
+@kernel
+def _weights_backward(
+    starts: Array,
+    weights: Array,
+    transmittance: Array,
+    grad_weights: Array,
+    grad_transmittance: Array,
+    grad_tau: Array,
+) -> None:
+    """More depth at a sample lets in more of what had passed it, at the expense of everything behind it.
+
+    What passes sample i is the sum of all weights behind it and the final transmittance.
+    """
+    for ray in prange(len(starts) - 1):
+        passing = np.float64(transmittance[ray])
+        behind = passing * grad_transmittance[ray]
+        for i in range(starts[ray + 1] - 1, starts[ray] - 1, -1):
+            grad_tau[i] = np.float32(grad_weights[i] * passing - behind)
+            passing += weights[i]
+            behind += np.float64(grad_weights[i]) * weights[i]
+
+
+@kernel
+def _accumulate_forward(weights: Array, values: Array, starts: Array, totals: Array) -> None:
+    for ray in prange(len(starts) - 1):
+        for i in range(starts[ray], starts[ray + 1]):
+            for k in range(values.shape[1]):
+                totals[ray, k] += weights[i] * values[i, k]
+
+
+@kernel
+def _accumulate_backward_weights(values: Array, starts: Array, grad: Array, grad_weights: Array) -> None:
+    for ray in prange(len(starts) - 1):
+        for i in range(starts[ray], starts[ray + 1]):
+            total = np.float32(0)
+            for k in range(values.shape[1]):
+                total += values[i, k] * grad[ray, k]
+            grad_weights[i] = total
+
+
+@kernel
+def _accumulate_backward_values(weights: Array, starts: Array, grad: Array, grad_values: Array) -> None:
+    for ray in prange(len(starts) - 1):
+        for i in range(starts[ray], starts[ray + 1]):
+            for k in range(grad.shape[1]):
+                grad_values[i, k] = weights[i] * grad[ray, k]

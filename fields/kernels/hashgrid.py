@@ -10,11 +10,25 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
 
+import numpy as np
 import torch
 from jaxtyping import Float, Int64
+from numba import prange
 from torch import Tensor
 
+from fieldcast.fields.kernels.compiled import (
+    Array,
+    arrays,
+    first_order,
+    helper,
+    kernel,
+    runs_compiled,
+    use_threads,
+    zeros_like,
+)
 from fieldcast.fields.kernels.gather import gather_rows
 
 PRIMES = (1, 2654435761, 805459861)
@@ -55,7 +69,12 @@ def hash_encode(
 
     u: points in [0, 1]^3. Differentiable in `table`, and in `u` where that asks for it.
     """
-    return hash_encode_reference(u, table, levels)
+    if not runs_compiled(u, table):
+        return hash_encode_reference(u, table, levels)
+    if levels[-1].offset + levels[-1].rows > len(table):
+        raise ValueError(f"table: expected {levels[-1].offset + levels[-1].rows} rows, found {len(table)}")
+    features: Tensor = _HashEncode.apply(u, table, levels)  # type: ignore[no-untyped-call]
+    return features
 
 
 def hash_encode_reference(
@@ -91,3 +110,141 @@ def _axis_parts(cell: Int64[Tensor, "n 3"], level: Level) -> tuple[Int64[Tensor,
     factors = cell.new_tensor((1, level.stride, level.stride**2) if level.dense else PRIMES)
     lower = cell * factors
     return lower, lower + factors
+
+
+class _HashEncode(torch.autograd.Function):
+    """The compiled version: points in parallel forward, levels in parallel backward."""
+
+    @staticmethod
+    def forward(ctx: Any, u: Tensor, table: Tensor, levels: tuple[Level, ...]) -> Tensor:
+        ctx.save_for_backward(u, table)
+        ctx.levels = levels
+        features = u.new_empty(len(u), len(levels) * table.shape[1])
+        use_threads()
+        _forward(*arrays(u, table), *_level_arrays(levels), features.numpy())
+        return features
+
+    @staticmethod
+    @first_order
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
+        u, table = ctx.saved_tensors
+        levels = _level_arrays(ctx.levels)
+        grad_u = grad_table = None
+        threads = use_threads()
+        if ctx.needs_input_grad[0]:
+            grad_u = torch.zeros(u.shape)
+            _backward_u(*arrays(u, table, grad), *levels, grad_u.numpy())
+        if ctx.needs_input_grad[1]:
+            grad_table = zeros_like(table)
+            _backward_table(*arrays(u, grad), *levels, grad_table.numpy(), threads)
+        return grad_u, grad_table, None
+
+
+CHUNK = 512  # points whose corners are kept at hand
+
+
+@lru_cache(maxsize=64)
+def _level_arrays(levels: tuple[Level, ...]) -> tuple[Array, Array]:
+    """The levels as arrays: scales, and [stride, offset, rows, dense] of each."""
+    scales = np.array([level.scale for level in levels], np.float32)
+    layout = np.array([(level.stride, level.offset, level.rows, level.dense) for level in levels], np.int32)
+    return scales, layout
+
+
+@helper
+def _corners(u: Array, first: int, count: int, scale: float, layout: Array, index: Array, weight: Array) -> None:
+    """Rows and weights of the eight corners around `count` points from `first` on; corner bit 0 is x, 1 y, 2 z."""
+    stride, offset, mask, dense = layout[0], layout[1], layout[2] - np.int32(1), layout[3] != 0
+    half, zero, one, top = np.float32(0.5), np.float32(0), np.float32(1), np.float32(stride - 2)
+    step_y = stride if dense else np.int32(2654435761 - 2**32)
+    step_z = np.int32(stride * stride) if dense else np.int32(805459861)
+    for i in range(count):
+        px, py, pz = u[first + i, 0] * scale + half, u[first + i, 1] * scale + half, u[first + i, 2] * scale + half
+        cx, cy, cz = np.floor(px), np.floor(py), np.floor(pz)
+        cx, cy, cz = (cx if cx > zero else zero), (cy if cy > zero else zero), (cz if cz > zero else zero)
+        cx, cy, cz = (cx if cx < top else top), (cy if cy < top else top), (cz if cz < top else top)
+        x1, y1, z1 = px - cx, py - cy, pz - cz
+        x0, y0, z0 = one - x1, one - y1, one - z1
+        weight[0, i], weight[1, i], weight[2, i], weight[3, i] = x0 * y0 * z0, x1 * y0 * z0, x0 * y1 * z0, x1 * y1 * z0
+        weight[4, i], weight[5, i], weight[6, i], weight[7, i] = x0 * y0 * z1, x1 * y0 * z1, x0 * y1 * z1, x1 * y1 * z1
+        a0, b0, c0 = np.int32(cx), np.int32(np.int32(cy) * step_y), np.int32(np.int32(cz) * step_z)
+        a1, b1, c1 = np.int32(a0 + 1), np.int32(b0 + step_y), np.int32(c0 + step_z)
+        if dense:
+            c0, c1 = np.int32(c0 + offset), np.int32(c1 + offset)
+            index[0, i], index[1, i], index[2, i], index[3, i] = a0 + b0 + c0, a1 + b0 + c0, a0 + b1 + c0, a1 + b1 + c0
+            index[4, i], index[5, i], index[6, i], index[7, i] = a0 + b0 + c1, a1 + b0 + c1, a0 + b1 + c1, a1 + b1 + c1
+        else:
+            index[0, i], index[1, i] = ((a0 ^ b0 ^ c0) & mask) + offset, ((a1 ^ b0 ^ c0) & mask) + offset
+            index[2, i], index[3, i] = ((a0 ^ b1 ^ c0) & mask) + offset, ((a1 ^ b1 ^ c0) & mask) + offset
+            index[4, i], index[5, i] = ((a0 ^ b0 ^ c1) & mask) + offset, ((a1 ^ b0 ^ c1) & mask) + offset
+            index[6, i], index[7, i] = ((a0 ^ b1 ^ c1) & mask) + offset, ((a1 ^ b1 ^ c1) & mask) + offset
+
+
+@kernel
+def _forward(u: Array, table: Array, scales: Array, layout: Array, features: Array) -> None:
+    n, c = u.shape[0], table.shape[1]
+    for chunk in prange((n + CHUNK - 1) // CHUNK):
+        first = chunk * CHUNK
+        count = min(CHUNK, n - first)
+        index, weight = np.zeros((8, CHUNK), np.uint32), np.zeros((8, CHUNK), np.float32)
+        for level in range(len(scales)):
+            _corners(u, first, count, scales[level], layout[level], index, weight)
+            for i in range(count):
+                for k in range(0, c - 1, 2):  # channels in pairs: half the loads of index and weight
+                    even, odd = np.float32(0), np.float32(0)
+                    for j in range(8):
+                        even += weight[j, i] * table[index[j, i], k]
+                        odd += weight[j, i] * table[index[j, i], k + 1]
+                    features[first + i, level * c + k] = even
+                    features[first + i, level * c + k + 1] = odd
+                if c & 1:
+                    last = np.float32(0)
+                    for j in range(8):
+                        last += weight[j, i] * table[index[j, i], c - 1]
+                    features[first + i, level * c + c - 1] = last
+
+
+@kernel
+def _backward_table(u: Array, grad: Array, scales: Array, layout: Array, grad_table: Array, threads: int) -> None:
+    n, c = u.shape[0], grad_table.shape[1]
+    for thread in prange(threads):
+        index, weight = np.zeros((8, CHUNK), np.uint32), np.zeros((8, CHUNK), np.float32)
+        for level in range(thread, len(scales), threads):
+            for first in range(0, n, CHUNK):
+                count = min(CHUNK, n - first)
+                _corners(u, first, count, scales[level], layout[level], index, weight)
+                for i in range(count):
+                    for k in range(0, c - 1, 2):
+                        even, odd = grad[first + i, level * c + k], grad[first + i, level * c + k + 1]
+                        for j in range(8):
+                            grad_table[index[j, i], k] += weight[j, i] * even
+                            grad_table[index[j, i], k + 1] += weight[j, i] * odd
+                    if c & 1:
+                        last = grad[first + i, level * c + c - 1]
+                        for j in range(8):
+                            grad_table[index[j, i], c - 1] += weight[j, i] * last
+
+
+@kernel
+def _backward_u(u: Array, table: Array, grad: Array, scales: Array, layout: Array, grad_u: Array) -> None:
+    """The weights of the two corners at the ends of an edge add up to the weight of that edge in the derivative."""
+    n, c = u.shape[0], table.shape[1]
+    for chunk in prange((n + CHUNK - 1) // CHUNK):
+        first = chunk * CHUNK
+        count = min(CHUNK, n - first)
+        index, weight = np.zeros((8, CHUNK), np.uint32), np.zeros((8, CHUNK), np.float32)
+        value = np.zeros(8, np.float32)
+        for level in range(len(scales)):
+            _corners(u, first, count, scales[level], layout[level], index, weight)
+            for i in range(count):
+                for j in range(8):
+                    value[j] = np.float32(0)
+                    for k in range(c):
+                        value[j] += table[index[j, i], k] * grad[first + i, level * c + k]
+                for axis in range(3):
+                    bit = 1 << axis
+                    slope = np.float32(0)
+                    for j in range(8):
+                        if j & bit == 0:
+                            slope += (weight[j, i] + weight[j | bit, i]) * (value[j | bit] - value[j])
+                    grad_u[first + i, axis] += slope * scales[level]

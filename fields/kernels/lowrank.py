@@ -7,10 +7,24 @@ second index along the first one, as in TensoRF. Line m of a VM grid runs along 
 
 from __future__ import annotations
 
+from typing import Any
+
+import numpy as np
 import torch
 from jaxtyping import Float, Int64
+from numba import prange
 from torch import Tensor
 
+from fieldcast.fields.kernels.compiled import (
+    Array,
+    arrays,
+    first_order,
+    helper,
+    kernel,
+    runs_compiled,
+    use_threads,
+    zeros_like,
+)
 from fieldcast.fields.kernels.gather import gather_rows
 
 Axes = tuple[int, int, int]
@@ -20,21 +34,27 @@ VECTOR_AXES: Axes = (2, 1, 0)
 
 def plane_lookup(u: Float[Tensor, "n 3"], planes: Float[Tensor, "3 r r c"]) -> Float[Tensor, "n 3 c"]:
     """The values of the three planes at each point. Differentiable in `planes`, and in `u` where that asks for it."""
-    return plane_lookup_reference(u, planes)
+    if not runs_compiled(u, planes):
+        return plane_lookup_reference(u, planes)
+    return _product(u, planes, planes.new_ones(3, 1, planes.shape[-1]), VECTOR_AXES)
 
 
 def line_lookup(
     u: Float[Tensor, "n 3"], lines: Float[Tensor, "3 r c"], axes: Axes = (0, 1, 2)
 ) -> Float[Tensor, "n 3 c"]:
     """The values of the three lines at each point; line m runs along axis `axes[m]`."""
-    return line_lookup_reference(u, lines, axes)
+    if not runs_compiled(u, lines):
+        return line_lookup_reference(u, lines, axes)
+    return _product(u, lines.new_ones(3, 1, 1, lines.shape[-1]), lines, axes)
 
 
 def vm_lookup(
     u: Float[Tensor, "n 3"], planes: Float[Tensor, "3 r r c"], lines: Float[Tensor, "3 r c"]
 ) -> Float[Tensor, "n 3 c"]:
     """The products of plane m and line m at each point: the components of a vector-matrix (VM) decomposition."""
-    return vm_lookup_reference(u, planes, lines)
+    if not runs_compiled(u, planes, lines):
+        return vm_lookup_reference(u, planes, lines)
+    return _product(u, planes, lines, VECTOR_AXES)
 
 
 def plane_lookup_reference(u: Float[Tensor, "n 3"], planes: Float[Tensor, "3 r r c"]) -> Float[Tensor, "n 3 c"]:
@@ -84,3 +104,153 @@ def _neighbours(
 
 def _lerp(a: Tensor, b: Tensor, weight: Tensor) -> Tensor:
     return a + (b - a) * weight.to(a.dtype)
+
+
+def _product(u: Tensor, planes: Tensor, lines: Tensor, axes: Axes) -> Tensor:
+    """Planes times lines, compiled. A factor that is 1 everywhere has one sample along an axis."""
+    result: Tensor = _Product.apply(u, planes, lines, np.array(axes))  # type: ignore[no-untyped-call]
+    return result
+
+
+class _Product(torch.autograd.Function):
+    """The compiled version. Backward, each thread owns every so many strips of samples and adds to no others."""
+
+    @staticmethod
+    def forward(ctx: Any, u: Tensor, planes: Tensor, lines: Tensor, axes: Array) -> Tensor:
+        ctx.save_for_backward(u, planes, lines)
+        ctx.axes = axes
+        values = u.new_empty(len(u), 3, planes.shape[-1])
+        use_threads()
+        _forward(*arrays(u, planes, lines), axes, values.numpy())
+        return values
+
+    @staticmethod
+    @first_order
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None, Tensor | None, None]:
+        u, planes, lines = ctx.saved_tensors
+        grad_u = grad_planes = grad_lines = None
+        threads = use_threads()
+        if ctx.needs_input_grad[0]:
+            grad_u = torch.zeros(u.shape)
+            _backward_u(*arrays(u, planes, lines), ctx.axes, *arrays(grad, grad_u))
+        if ctx.needs_input_grad[1]:
+            grad_planes = zeros_like(planes)
+            _backward_planes(*arrays(u, lines), ctx.axes, *arrays(grad, grad_planes), threads)
+        if ctx.needs_input_grad[2]:
+            grad_lines = zeros_like(lines)
+            _backward_lines(*arrays(u, planes), ctx.axes, *arrays(grad, grad_lines), threads)
+        return grad_u, grad_planes, grad_lines, None
+
+
+CHUNK = 512  # points that a thread takes at once
+STRIP = 4  # neighbouring samples that have one owner
+FIRST = np.array([a for a, _ in MATRIX_AXES])
+SECOND = np.array([b for _, b in MATRIX_AXES])
+
+
+@helper
+def _locate(u: Any, r: int) -> tuple[Any, Any, Any]:
+    """The samples below and above a coordinate, and the weight of the upper one."""
+    position = u * np.float32(r - 1)
+    cell, top = np.floor(position), np.float32(max(r - 2, 0))
+    cell = cell if cell > np.float32(0) else np.float32(0)
+    cell = cell if cell < top else top
+    low = np.int64(cell)
+    return low, (low + 1 if r > 1 else 0), position - cell
+
+
+@kernel
+def _forward(u: Array, planes: Array, lines: Array, axes: Array, values: Array) -> None:
+    n, c = values.shape[0], values.shape[2]
+    for chunk in prange((n + CHUNK - 1) // CHUNK):
+        for i in range(chunk * CHUNK, min((chunk + 1) * CHUNK, n)):
+            for m in range(3):
+                x0, x1, x = _locate(u[i, FIRST[m]], planes.shape[2])
+                y0, y1, y = _locate(u[i, SECOND[m]], planes.shape[1])
+                z0, z1, z = _locate(u[i, axes[m]], lines.shape[1])
+                one = np.float32(1)
+                w00, w01, w10, w11 = (one - y) * (one - x), (one - y) * x, y * (one - x), y * x
+                p00, p01, p10, p11 = planes[m, y0, x0], planes[m, y0, x1], planes[m, y1, x0], planes[m, y1, x1]
+                l0, l1 = lines[m, z0], lines[m, z1]
+                for k in range(c):
+                    plane = w00 * p00[k] + w01 * p01[k] + w10 * p10[k] + w11 * p11[k]
+                    values[i, m, k] = plane * ((one - z) * l0[k] + z * l1[k])
+
+
+@kernel
+def _backward_planes(u: Array, lines: Array, axes: Array, grad: Array, grad_planes: Array, threads: int) -> None:
+    n, c = grad.shape[0], grad.shape[2]
+    one = np.float32(1)
+    for thread in prange(threads):
+        for i in range(n):
+            for m in range(3):
+                y0, y1, y = _locate(u[i, SECOND[m]], grad_planes.shape[1])
+                owns0, owns1 = (y0 // STRIP) % threads == thread, (y1 // STRIP) % threads == thread
+                if not (owns0 or owns1):
+                    continue
+                x0, x1, x = _locate(u[i, FIRST[m]], grad_planes.shape[2])
+                z0, z1, z = _locate(u[i, axes[m]], lines.shape[1])
+                l0, l1 = lines[m, z0], lines[m, z1]
+                if owns0:
+                    left, right = grad_planes[m, y0, x0], grad_planes[m, y0, x1]
+                    for k in range(c):
+                        share = (one - y) * grad[i, m, k] * ((one - z) * l0[k] + z * l1[k])
+                        left[k] += (one - x) * share
+                        right[k] += x * share
+                if owns1:
+                    left, right = grad_planes[m, y1, x0], grad_planes[m, y1, x1]
+                    for k in range(c):
+                        share = y * grad[i, m, k] * ((one - z) * l0[k] + z * l1[k])
+                        left[k] += (one - x) * share
+                        right[k] += x * share
+
+
+@kernel
+def _backward_lines(u: Array, planes: Array, axes: Array, grad: Array, grad_lines: Array, threads: int) -> None:
+    n, c = grad.shape[0], grad.shape[2]
+    one = np.float32(1)
+    for thread in prange(threads):
+        for i in range(n):
+            for m in range(3):
+                z0, z1, z = _locate(u[i, axes[m]], grad_lines.shape[1])
+                owns0, owns1 = (z0 // STRIP) % threads == thread, (z1 // STRIP) % threads == thread
+                if not (owns0 or owns1):
+                    continue
+                x0, x1, x = _locate(u[i, FIRST[m]], planes.shape[2])
+                y0, y1, y = _locate(u[i, SECOND[m]], planes.shape[1])
+                w00, w01, w10, w11 = (one - y) * (one - x), (one - y) * x, y * (one - x), y * x
+                p00, p01, p10, p11 = planes[m, y0, x0], planes[m, y0, x1], planes[m, y1, x0], planes[m, y1, x1]
+                low, high = grad_lines[m, z0], grad_lines[m, z1]
+                weight0 = one - z if owns0 else np.float32(0)
+                weight1 = z if owns1 else np.float32(0)
+                for k in range(c):
+                    plane = w00 * p00[k] + w01 * p01[k] + w10 * p10[k] + w11 * p11[k]
+                    share = grad[i, m, k] * plane
+                    if owns0:
+                        low[k] += weight0 * share
+                    if owns1:
+                        high[k] += weight1 * share
+
+
+@kernel
+def _backward_u(u: Array, planes: Array, lines: Array, axes: Array, grad: Array, grad_u: Array) -> None:
+    n, c = grad.shape[0], grad.shape[2]
+    one = np.float32(1)
+    for chunk in prange((n + CHUNK - 1) // CHUNK):
+        for i in range(chunk * CHUNK, min((chunk + 1) * CHUNK, n)):
+            for m in range(3):
+                x0, x1, x = _locate(u[i, FIRST[m]], planes.shape[2])
+                y0, y1, y = _locate(u[i, SECOND[m]], planes.shape[1])
+                z0, z1, z = _locate(u[i, axes[m]], lines.shape[1])
+                p00, p01, p10, p11 = planes[m, y0, x0], planes[m, y0, x1], planes[m, y1, x0], planes[m, y1, x1]
+                l0, l1 = lines[m, z0], lines[m, z1]
+                along_x, along_y, along_z = np.float32(0), np.float32(0), np.float32(0)
+                for k in range(c):
+                    lower, upper = p00[k] + x * (p01[k] - p00[k]), p10[k] + x * (p11[k] - p10[k])
+                    factor = grad[i, m, k] * ((one - z) * l0[k] + z * l1[k])
+                    along_x += factor * ((one - y) * (p01[k] - p00[k]) + y * (p11[k] - p10[k]))
+                    along_y += factor * (upper - lower)
+                    along_z += grad[i, m, k] * (lower + y * (upper - lower)) * (l1[k] - l0[k])
+                grad_u[i, FIRST[m]] += along_x * np.float32(planes.shape[2] - 1)
+                grad_u[i, SECOND[m]] += along_y * np.float32(planes.shape[1] - 1)
+                grad_u[i, axes[m]] += along_z * np.float32(lines.shape[1] - 1)

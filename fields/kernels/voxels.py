@@ -7,10 +7,24 @@ and is row `blocks[i // 8, j // 8, k // 8] * 512 + (i % 8) * 64 + (j % 8) * 8 + 
 
 from __future__ import annotations
 
+from typing import Any
+
+import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int32, Int64
+from numba import prange
 from torch import Tensor
 
+from fieldcast.fields.kernels.compiled import (
+    Array,
+    arrays,
+    first_order,
+    helper,
+    kernel,
+    runs_compiled,
+    use_threads,
+    zeros_like,
+)
 from fieldcast.fields.kernels.gather import gather_rows
 
 BLOCK = 8
@@ -28,7 +42,12 @@ def trilinear(
     blocks: the block number of each place of the coarse grid of g = ceil(resolution / 8), -1 for none.
     Differentiable in `data`, and in `u` where that asks for it; `empty` is a constant.
     """
-    return trilinear_reference(u, data, blocks, resolution, empty)
+    if len(data) == 0 or not runs_compiled(u, data, empty):
+        return trilinear_reference(u, data, blocks, resolution, empty)
+    if int(blocks.max()) * BLOCK**3 >= len(data) or len(blocks) * BLOCK < resolution:
+        raise ValueError(f"blocks: expected numbers of the {len(data) // BLOCK**3} stored blocks, found {blocks.max()}")
+    values: Tensor = _Trilinear.apply(u, data, blocks, resolution, empty)  # type: ignore[no-untyped-call]
+    return values
 
 
 def trilinear_reference(
@@ -74,3 +93,140 @@ def _vertex_values(
         return empty.expand(len(vertex), -1)
     row, stored = vertex_rows(vertex, blocks)
     return torch.where(stored[:, None], gather_rows(data, row), empty)
+
+
+class _Trilinear(torch.autograd.Function):
+    """The compiled version. Backward, each thread owns every so many lines of 8 vertices and adds to no others."""
+
+    @staticmethod
+    def forward(ctx: Any, u: Tensor, data: Tensor, blocks: Tensor, resolution: int, empty: Tensor) -> Tensor:
+        ctx.save_for_backward(u, data, blocks, empty)
+        ctx.resolution = resolution
+        values = u.new_empty(len(u), data.shape[1])
+        use_threads()
+        _forward(*arrays(u, data, blocks), resolution, *arrays(empty, values))
+        return values
+
+    @staticmethod
+    @first_order
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None, None, None, None]:
+        u, data, blocks, empty = ctx.saved_tensors
+        grad_u = grad_data = None
+        threads = use_threads()
+        if ctx.needs_input_grad[0]:
+            grad_u = torch.empty(u.shape)
+            _backward_u(*arrays(u, data, blocks), ctx.resolution, *arrays(empty, grad, grad_u))
+        if ctx.needs_input_grad[1]:
+            grad_data = zeros_like(data)
+            _backward_data(*arrays(u, blocks), ctx.resolution, *arrays(grad, grad_data), threads)
+        return grad_u, grad_data, None, None, None
+
+
+CHUNK = 512  # points whose corners are kept at hand
+
+
+@helper
+def _corners(u: Array, first: int, count: int, blocks: Array, resolution: int, row: Array, weight: Array) -> None:
+    """Rows (-1: empty) and weights of the 8 corners around `count` points from `first` on; bit 2 is x, 1 y, 0 z."""
+    scale, top, zero = np.float32(resolution - 1), np.float32(max(resolution - 2, 0)), np.float32(0)
+    share, place = np.zeros((3, 2), np.float32), np.zeros((3, 2), np.int64)
+    for i in range(count):
+        for axis in range(3):
+            position = u[first + i, axis] * scale
+            cell = np.floor(position)
+            cell = cell if cell > zero else zero
+            cell = cell if cell < top else top
+            share[axis, 1] = position - cell
+            share[axis, 0] = np.float32(1) - share[axis, 1]
+            place[axis, 0] = np.int64(cell)
+            place[axis, 1] = place[axis, 0] + 1 if resolution > 1 else 0
+        for j in range(8):
+            x, y, z = place[0, j >> 2], place[1, j >> 1 & 1], place[2, j & 1]
+            block = np.int64(blocks[x >> 3, y >> 3, z >> 3])
+            row[i, j] = -1 if block < 0 else block << 9 | (x & 7) << 6 | (y & 7) << 3 | (z & 7)
+            weight[i, j] = share[0, j >> 2] * share[1, j >> 1 & 1] * share[2, j & 1]
+
+
+@helper
+def _fill_empty(row: Array, weight: Array, count: int, blank: Array) -> None:
+    """Let empty corners read row 0 with weight 0, and sum their weights in `blank`."""
+    for i in range(count):
+        blank[i] = np.float32(0)
+        for j in range(8):
+            if row[i, j] < 0:
+                blank[i] += weight[i, j]
+                row[i, j], weight[i, j] = 0, np.float32(0)
+
+
+@kernel
+def _forward(u: Array, data: Array, blocks: Array, resolution: int, empty: Array, values: Array) -> None:
+    n, c = values.shape
+    for chunk in prange((n + CHUNK - 1) // CHUNK):
+        first = chunk * CHUNK
+        count = min(CHUNK, n - first)
+        row, weight = np.zeros((CHUNK, 8), np.int64), np.zeros((CHUNK, 8), np.float32)
+        blank = np.zeros(CHUNK, np.float32)
+        _corners(u, first, count, blocks, resolution, row, weight)
+        _fill_empty(row, weight, count, blank)
+        for i in range(count):
+            w0, w1, w2, w3, w4, w5, w6, w7 = (
+                weight[i, 0],
+                weight[i, 1],
+                weight[i, 2],
+                weight[i, 3],
+                weight[i, 4],
+                weight[i, 5],
+                weight[i, 6],
+                weight[i, 7],
+            )
+            a, b, d, e = data[row[i, 0]], data[row[i, 1]], data[row[i, 2]], data[row[i, 3]]
+            f, g, h, m = data[row[i, 4]], data[row[i, 5]], data[row[i, 6]], data[row[i, 7]]
+            for k in range(c):
+                near = w0 * a[k] + w1 * b[k] + w2 * d[k] + w3 * e[k]
+                values[first + i, k] = near + w4 * f[k] + w5 * g[k] + w6 * h[k] + w7 * m[k] + blank[i] * empty[k]
+
+
+@kernel
+def _backward_data(u: Array, blocks: Array, resolution: int, grad: Array, grad_data: Array, threads: int) -> None:
+    n, c = grad.shape
+    row, weight = np.zeros((n, 8), np.int64), np.zeros((n, 8), np.float32)
+    for chunk in prange((n + CHUNK - 1) // CHUNK):
+        first = chunk * CHUNK
+        count = min(CHUNK, n - first)
+        _corners(u, first, count, blocks, resolution, row[first : first + count], weight[first : first + count])
+    for thread in prange(threads):
+        for i in range(n):
+            for j in range(8):
+                at = row[i, j]
+                if at >= 0 and (at >> 3) % threads == thread:
+                    w = weight[i, j]
+                    for k in range(c):
+                        grad_data[at, k] += w * grad[i, k]
+
+
+@kernel
+def _backward_u(
+    u: Array, data: Array, blocks: Array, resolution: int, empty: Array, grad: Array, grad_u: Array
+) -> None:
+    """The weights of the two corners at the ends of an edge add up to the weight of that edge in the derivative."""
+    n, c = grad.shape
+    for chunk in prange((n + CHUNK - 1) // CHUNK):
+        first = chunk * CHUNK
+        count = min(CHUNK, n - first)
+        row, weight = np.zeros((CHUNK, 8), np.int64), np.zeros((CHUNK, 8), np.float32)
+        value = np.zeros(8, np.float32)
+        _corners(u, first, count, blocks, resolution, row, weight)
+        for i in range(count):
+            for j in range(8):
+                corner = empty if row[i, j] < 0 else data[row[i, j]]
+                total = np.float32(0)
+                for k in range(c):
+                    total += corner[k] * grad[first + i, k]
+                value[j] = total
+            for axis in range(3):
+                bit = 4 >> axis
+                slope = np.float32(0)
+                for j in range(8):
+                    if j & bit == 0:
+                        slope += (weight[i, j] + weight[i, j | bit]) * (value[j | bit] - value[j])
+                grad_u[first + i, axis] = slope * np.float32(resolution - 1)

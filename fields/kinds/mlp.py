@@ -35,6 +35,7 @@ class MlpField(Field):
     """Block 1: frequencies, trunk and sigma_net. Block 2: color_net."""
 
     Sizes = MlpSizes
+    points_per_step = 1 << 13  # the whole network works for each point
 
     def __init__(self, spec: FieldSpec) -> None:
         super().__init__(spec)

@@ -92,20 +92,24 @@ class Node:
 
 def read_json(path: Path) -> Node:
     """The object in a JSON file. A byte order mark is accepted; NaN and Infinity, which JSON does not have, are not."""
+    try:
+        return parse_json(path, path.read_bytes())
+    except OSError as error:
+        raise InputError(f"{path}: expected a readable JSON file, found: {error.strerror}") from None
+
+
+def parse_json(path: Path, data: bytes) -> Node:
+    """The object in the JSON text `data`, which is or is part of the file `path`."""
 
     def refuse(token: str) -> NoReturn:
         raise InputError(f"{path}: expected finite numbers, found {token}; write the file again without it")
 
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise InputError(f"{path}: expected JSON in UTF-8, found other bytes at position {error.start}") from None
-    except OSError as error:
-        raise InputError(f"{path}: expected a readable JSON file, found: {error.strerror}") from None
-    if not text.strip():
+    if not data.strip():
         raise InputError(f"{path}: expected a JSON object, found an empty file")
     try:
-        value = json.loads(text, parse_constant=refuse)
+        value = json.loads(data.decode("utf-8-sig"), parse_constant=refuse)
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path}: expected JSON in UTF-8, found other bytes at position {error.start}") from None
     except json.JSONDecodeError as error:
         found = f"{error.msg.lower()} at line {error.lineno}, column {error.colno}"
         raise InputError(f"{path}: expected JSON, found {found}; the file may be cut short") from None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from io import BytesIO
 from pathlib import Path
 
 import numpy as np
@@ -22,37 +23,46 @@ PIXEL_LIMIT = 100_000_000
 
 def read_image(path: Path, downscale: int = 1) -> UInt8[Tensor, "h w 4"]:
     """One picture, upright as its EXIF orientation says, as RGBA with straight alpha (255 where it has none)."""
-    with _opened(path) as image:
+    _require_file(path)
+    return shrink(_decode(path, str(path)), downscale, str(path))
+
+
+def decode_image(data: bytes, name: str) -> UInt8[Tensor, "h w 4"]:
+    """A picture held in memory, as `read_image` reads one from a file; `name` is for messages."""
+    return _decode(BytesIO(data), name)
+
+
+def _decode(source: Path | BytesIO, name: str) -> UInt8[Tensor, "h w 4"]:
+    with _opened(source, name) as image:
         image.load()
-        rgba = _to_rgba(path, ImageOps.exif_transpose(image))
-    return shrink(torch.from_numpy(rgba), downscale, str(path))
+        return torch.from_numpy(_to_rgba(name, ImageOps.exif_transpose(image)))
 
 
 def image_size(path: Path) -> tuple[int, int]:
     """Width and height in pixels of the upright picture, without decoding it."""
-    with _opened(path) as image:
+    _require_file(path)
+    with _opened(path, str(path)) as image:
         turned = image.getexif().get(0x0112, 1) in (5, 6, 7, 8)  # the EXIF orientations that lie on their side
         return (image.height, image.width) if turned else (image.width, image.height)
 
 
 @contextmanager
-def _opened(path: Path) -> Iterator[Image.Image]:
+def _opened(source: Path | BytesIO, name: str) -> Iterator[Image.Image]:
     """The picture, checked but not yet decoded; whatever goes wrong with it meanwhile becomes an `InputError`."""
-    _require_file(path)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # Pillow warns of size at 89 megapixels, and of odd EXIF data
-            with Image.open(path) as image:
-                _require_size(path, image.width * image.height)
+            with Image.open(source) as image:
+                _require_size(name, image.width * image.height)
                 yield image
     except Image.DecompressionBombError:
-        _require_size(path, 2 * PIXEL_LIMIT)
+        _require_size(name, 2 * PIXEL_LIMIT)
     except UnidentifiedImageError:
-        raise InputError(f"{path}: expected an image, found something else; is it a PNG or JPEG file?") from None
+        raise InputError(f"{name}: expected an image, found something else; is it a PNG or JPEG file?") from None
     except InputError:
         raise
     except Exception as error:  # damaged files make Pillow raise almost anything: OSError, SyntaxError, struct.error, …
-        raise InputError(f"{path}: expected a whole image, found a damaged or cut short one ({error})") from None
+        raise InputError(f"{name}: expected a whole image, found a damaged or cut short one ({error})") from None
 
 
 def read_images(paths: Sequence[Path], downscale: int = 1, progress: Progress = silent) -> list[UInt8[Tensor, "h w 4"]]:
@@ -75,22 +85,22 @@ def _require_file(path: Path) -> None:
         raise InputError(f"{path}: expected an image, found: {reason}") from None
 
 
-def _require_size(path: Path, pixels: int) -> None:
+def _require_size(name: str, pixels: int) -> None:
     if pixels > PIXEL_LIMIT:
         limit = f"{PIXEL_LIMIT // 1_000_000} megapixels"
-        raise InputError(f"{path}: expected at most {limit}, found a larger image; make it smaller first")
+        raise InputError(f"{name}: expected at most {limit}, found a larger image; make it smaller first")
 
 
-def _to_rgba(path: Path, image: Image.Image) -> UInt8[np.ndarray, "h w 4"]:
+def _to_rgba(name: str, image: Image.Image) -> UInt8[np.ndarray, "h w 4"]:
     """By mode, never by the number of channels: four channels may also be CMYK."""
     if image.mode.startswith("I"):  # 16-bit grey; Pillow itself would clip it at 255
         deep = np.asarray(image).astype(np.float64)
         if deep.max(initial=0) > 65535 or deep.min(initial=0) < 0:
-            raise InputError(f"{path}: expected 8 or 16 bits a channel, found more")
+            raise InputError(f"{name}: expected 8 or 16 bits a channel, found more")
         grey = np.round(deep * (255 / 65535)).astype(np.uint8)
         return np.dstack([grey, grey, grey, np.full_like(grey, 255)])
     if image.mode == "F":
-        raise InputError(f"{path}: expected 8 or 16 bits a channel, found floating-point values; tone-map it to PNG")
+        raise InputError(f"{name}: expected 8 or 16 bits a channel, found floating-point values; tone-map it to PNG")
     if image.mode in ("CMYK", "YCbCr", "LAB", "HSV"):
         image = image.convert("RGB")
     return np.array(image.convert("RGBA"))
