@@ -81,21 +81,24 @@ def nearest_tour(points: Float[Tensor, "v 3"]) -> list[int]:
 
 
 def read_camera_path(path: Path, size: Size) -> Cameras:
-    """A camera path as nerfstudio's viewer writes it: JSON with a list `camera_path` of `camera_to_world` and `fov`."""
+    """A camera path in the JSON that nerfstudio's viewer writes: a list `camera_path` of `camera_to_world` and `fov`.
+
+    fov: degrees from the upper to the lower edge of the picture, each frame's own.
+    """
     try:
         data = json.loads(path.read_text(encoding="utf-8-sig"))
     except FileNotFoundError:
         raise InputError(f"{path}: no such file") from None
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise InputError(f"{path}: not a JSON file ({error})") from None
     frames = data.get("camera_path") if isinstance(data, dict) else None
     if not isinstance(frames, list) or not frames:
         raise InputError(f"{path}: expected an object with a list `camera_path`, as nerfstudio's viewer writes")
     poses = torch.stack([_pose(path, i, frame) for i, frame in enumerate(frames)])
-    fov = frames[0].get("fov", 50.0)
-    if not isinstance(fov, int | float) or not 0 < fov < 180:
-        raise InputError(f"{path}: camera_path[0].fov: expected degrees between 0 and 180, found {fov!r}")
-    return pinhole(poses, *size, math.radians(fov))
+    width, height = size
+    focal = torch.tensor([0.5 * height / math.tan(_fov(path, i, frame) / 2) for i, frame in enumerate(frames)])
+    center = torch.tensor([width / 2, height / 2]).expand(len(frames), 2)
+    return Cameras(poses, torch.cat([focal[:, None].expand(-1, 2), center], -1), torch.tensor([size] * len(frames)))
 
 
 def _pose(path: Path, index: int, frame: Any) -> Tensor:
@@ -103,6 +106,19 @@ def _pose(path: Path, index: int, frame: Any) -> Tensor:
     flat = values if isinstance(values, list) else []
     if len(flat) == 4 and all(isinstance(row, list) for row in flat):
         flat = [v for row in flat for v in row]
-    if len(flat) != 16 or not all(isinstance(v, int | float) and math.isfinite(v) for v in flat):
+    if len(flat) != 16 or not all(_is_number(v) for v in flat):
         raise InputError(f"{path}: camera_path[{index}].camera_to_world: expected 16 finite numbers")
     return torch.tensor(flat, dtype=torch.float32).reshape(4, 4)[:3]
+
+
+def _fov(path: Path, index: int, frame: Any) -> float:
+    """Radians."""
+    fov = frame.get("fov", 50.0)
+    if not _is_number(fov) or not 0 < fov < 180:
+        raise InputError(f"{path}: camera_path[{index}].fov: expected degrees between 0 and 180, found {fov!r:.60}")
+    return math.radians(fov)
+
+
+def _is_number(value: Any) -> bool:
+    """Whether a value of a JSON file is a number that float32 can hold."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and -3e38 < value < 3e38
