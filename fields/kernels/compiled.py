@@ -8,7 +8,7 @@ in every run and at any number of threads.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, TypeVar, cast
 
 import numba
@@ -16,13 +16,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 Array = NDArray[Any]
 
-# Reordering that keeps infinities and NaN what they are.
-HARMLESS = {"contract", "nsz", "arcp", "reassoc"}
+# Liberties that keep infinities, NaN and the order of sums what they are.
+HARMLESS = {"contract", "nsz", "arcp"}
 
 
 def kernel(function: Callable[..., None]) -> Callable[..., None]:
@@ -45,9 +44,13 @@ def _compile(function: Function, **options: Any) -> Function:
     return cast(Function, compiled)
 
 
-def first_order(backward: Function) -> Function:
-    """Mark a compiled `backward`: asking for second derivatives through it is an error instead of a wrong answer."""
-    return cast(Function, once_differentiable(backward))
+def plain_gradients(
+    outputs: Tensor | tuple[Tensor, ...], inputs: Sequence[Tensor], grads: Sequence[Tensor]
+) -> list[Tensor | None]:
+    """The gradients of a plain version, for a `backward` that must be differentiable in its turn (`create_graph`)."""
+    wanted = [tensor for tensor in inputs if tensor.requires_grad]
+    found = iter(torch.autograd.grad(outputs, wanted, grads, create_graph=True, allow_unused=True))
+    return [next(found) if tensor.requires_grad else None for tensor in inputs]
 
 
 def runs_compiled(*tensors: Tensor) -> bool:

@@ -16,9 +16,9 @@ from jaxtyping import Float, Int64
 from numba import prange
 from torch import Tensor
 
-from fieldcast.fields.kernels.compiled import Array, arrays, first_order, kernel, runs_compiled, use_threads
+from fieldcast.fields.kernels.compiled import Array, arrays, kernel, plain_gradients, runs_compiled, use_threads
 
-OPAQUE = 100.0  # exp(-100) is nothing; larger depths, infinity included, count as this one
+OPAQUE = 128.0  # exp(-128) is nothing; larger depths, infinity included, count as this one
 
 
 def ray_weights(
@@ -80,15 +80,19 @@ class _RayWeights(torch.autograd.Function):
         weights, transmittance = torch.zeros(tau.shape), torch.ones(len(starts) - 1)
         use_threads()
         _weights_forward(*arrays(tau, starts, weights, transmittance))
-        ctx.save_for_backward(starts, weights, transmittance)
+        ctx.save_for_backward(tau, starts, weights, transmittance)
         return weights, transmittance
 
     @staticmethod
-    @first_order
-    def backward(ctx: Any, grad_weights: Tensor, grad_transmittance: Tensor) -> tuple[Tensor, None]:
-        grad_tau = torch.zeros(grad_weights.shape)
+    def backward(ctx: Any, grad_weights: Tensor, grad_transmittance: Tensor) -> tuple[Tensor | None, ...]:
+        tau, *saved = ctx.saved_tensors
+        if torch.is_grad_enabled():
+            return *plain_gradients(
+                ray_weights_reference(tau, saved[0]), (tau,), (grad_weights, grad_transmittance)
+            ), None
+        grad_tau = torch.zeros(tau.shape)
         use_threads()
-        _weights_backward(*arrays(*ctx.saved_tensors, grad_weights, grad_transmittance, grad_tau))
+        _weights_backward(*arrays(*saved, grad_weights, grad_transmittance, grad_tau))
         return grad_tau, None
 
 
@@ -104,9 +108,10 @@ class _Accumulate(torch.autograd.Function):
         return totals
 
     @staticmethod
-    @first_order
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         weights, values, starts = ctx.saved_tensors
+        if torch.is_grad_enabled():
+            return *plain_gradients(accumulate_reference(weights, values, starts), (weights, values), (grad,)), None
         grad_weights = grad_values = None
         use_threads()
         if ctx.needs_input_grad[0]:

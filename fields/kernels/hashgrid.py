@@ -22,9 +22,9 @@ from torch import Tensor
 from fieldcast.fields.kernels.compiled import (
     Array,
     arrays,
-    first_order,
     helper,
     kernel,
+    plain_gradients,
     runs_compiled,
     use_threads,
     zeros_like,
@@ -87,7 +87,7 @@ def hash_encode_reference(
 def _encode_level(u: Float[Tensor, "n 3"], table: Float[Tensor, "rows c"], level: Level) -> Float[Tensor, "n c"]:
     """Trilinear interpolation in one level."""
     position = u * level.scale + 0.5
-    cell = position.detach().floor().clamp(0, level.stride - 2)
+    cell = position.detach().floor().nan_to_num().clamp(0, level.stride - 2)
     upper = position - cell
     weights = (1 - upper, upper)
     rows = table[level.offset : level.offset + level.rows]
@@ -125,9 +125,10 @@ class _HashEncode(torch.autograd.Function):
         return features
 
     @staticmethod
-    @first_order
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         u, table = ctx.saved_tensors
+        if torch.is_grad_enabled():
+            return *plain_gradients(hash_encode_reference(u, table, ctx.levels), (u, table), (grad,)), None
         levels = _level_arrays(ctx.levels)
         grad_u = grad_table = None
         threads = use_threads()

@@ -18,9 +18,9 @@ from torch import Tensor
 from fieldcast.fields.kernels.compiled import (
     Array,
     arrays,
-    first_order,
     helper,
     kernel,
+    plain_gradients,
     runs_compiled,
     use_threads,
     zeros_like,
@@ -97,7 +97,7 @@ def _neighbours(
 ) -> tuple[Int64[Tensor, "n 3"], Int64[Tensor, "n 3"], Float[Tensor, "n 3"]]:
     """The samples below and above each coordinate, and how much the upper one weighs."""
     position = u * (r - 1)
-    cell = position.detach().floor().clamp(0, max(r - 2, 0))
+    cell = position.detach().floor().nan_to_num().clamp(0, max(r - 2, 0))
     low = cell.long()
     return low, (low + 1).clamp(max=r - 1), position - cell
 
@@ -125,9 +125,12 @@ class _Product(torch.autograd.Function):
         return values
 
     @staticmethod
-    @first_order
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None, Tensor | None, None]:
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         u, planes, lines = ctx.saved_tensors
+        if torch.is_grad_enabled():
+            axes: Axes = tuple(ctx.axes.tolist())
+            product = plane_lookup_reference(u, planes) * line_lookup_reference(u, lines, axes)
+            return *plain_gradients(product, (u, planes, lines), (grad,)), None
         grad_u = grad_planes = grad_lines = None
         threads = use_threads()
         if ctx.needs_input_grad[0]:

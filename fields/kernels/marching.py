@@ -48,7 +48,7 @@ def march(
 
 def occupied(u: Float[Tensor, "n 3"], occupancy: UInt8[Tensor, " bytes"], resolution: int) -> Bool[Tensor, " n"]:
     """Whether the cells that hold the points of the unit cube are full."""
-    cell = (u * resolution).floor().clamp(0, resolution - 1).long()
+    cell = (u * resolution).floor().nan_to_num().clamp(0, resolution - 1).long()
     flat = (cell[:, 0] * resolution + cell[:, 1]) * resolution + cell[:, 2]
     return (occupancy[flat >> 3] >> (flat & 7)) & 1 > 0
 

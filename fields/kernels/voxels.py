@@ -18,9 +18,9 @@ from torch import Tensor
 from fieldcast.fields.kernels.compiled import (
     Array,
     arrays,
-    first_order,
     helper,
     kernel,
+    plain_gradients,
     runs_compiled,
     use_threads,
     zeros_like,
@@ -59,7 +59,7 @@ def trilinear_reference(
 ) -> Float[Tensor, "n c"]:
     """`trilinear` in plain torch: any device and precision."""
     position = u * (resolution - 1)
-    cell = position.detach().floor().clamp(0, max(resolution - 2, 0))
+    cell = position.detach().floor().nan_to_num().clamp(0, max(resolution - 2, 0))
     upper = position - cell
     weights = (1 - upper, upper)
     lower = cell.long()
@@ -108,9 +108,11 @@ class _Trilinear(torch.autograd.Function):
         return values
 
     @staticmethod
-    @first_order
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None, None, None, None]:
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         u, data, blocks, empty = ctx.saved_tensors
+        if torch.is_grad_enabled():
+            values = trilinear_reference(u, data, blocks, ctx.resolution, empty)
+            return *plain_gradients(values, (u, data), (grad,)), None, None, None
         grad_u = grad_data = None
         threads = use_threads()
         if ctx.needs_input_grad[0]:
