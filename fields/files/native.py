@@ -17,7 +17,8 @@ from fieldcast.fields.kinds import build, spec_from_json
 from fieldcast.fields.spec import FieldSpec, read
 
 FORMAT = 1
-VIEWS = ("views.c2w", "views.intrinsics", "views.size")
+# The cameras that the scene was seen from: the shape of each, after their number, and its type.
+VIEWS = {"views.c2w": ([3, 4], "F32"), "views.intrinsics": ([4], "F32"), "views.size": ([2], "I64")}
 
 
 @dataclass(frozen=True)
@@ -67,7 +68,23 @@ def inspect_native(path: Path) -> Stored:
     for name, (shape, _) in wanted.items():
         if shapes[name][0] != shape:
             raise InputError(f"{path}: tensor {name}: expected {shape} by the spec, found {shapes[name][0]}")
+    _check_views(path, shapes)
     return stored
+
+
+def _check_views(path: Path, shapes: dict[str, tuple[list[int], str]]) -> None:
+    """Raises InputError unless the views are all there or none, of the shapes and types that they must have."""
+    found = [name for name in VIEWS if name in shapes]
+    if not found:
+        return
+    if len(found) < len(VIEWS):
+        raise InputError(f"{path}: expected all of {', '.join(VIEWS)} or none, found {', '.join(found)}")
+    count = (shapes[found[0]][0] or [0])[0]
+    if count < 1 or any(shapes[name][0] != [count, *VIEWS[name][0]] for name in VIEWS):
+        raise InputError(f"{path}: the tensors {', '.join(VIEWS)} do not agree in shape")
+    for name, (_, dtype) in VIEWS.items():
+        if shapes[name][1] != dtype:
+            raise InputError(f"{path}: tensor {name}: expected {dtype}, found {shapes[name][1]}")
 
 
 def open_native(path: Path, device: torch.device | str = "cpu") -> Field:
@@ -100,12 +117,14 @@ def _stored(path: Path, meta: dict[str, Any], shapes: dict[str, tuple[list[int],
 def _views(path: Path, tensors: dict[str, Tensor]) -> Cameras | None:
     if not tensors:
         return None
-    c2w, intrinsics, size = (tensors.get(name) for name in VIEWS)
-    if c2w is None or intrinsics is None or size is None:
-        raise InputError(f"{path}: expected all of {', '.join(VIEWS)} or none, found {', '.join(tensors)}")
-    count = len(c2w)
-    if c2w.shape != (count, 3, 4) or intrinsics.shape != (count, 4) or size.shape != (count, 2):
-        raise InputError(f"{path}: the tensors {', '.join(VIEWS)} do not agree in shape")
-    if not (size.dtype == torch.int64 and bool(((size > 0) & (size < 1 << 16)).all())):
+    c2w, intrinsics, size = (tensors[name] for name in VIEWS)
+    rotation = c2w[:, :, :3]
+    if float((rotation.mT @ rotation - torch.eye(3)).abs().max()) > 0.01 or bool(
+        (torch.linalg.det(rotation) < 0).any()
+    ):
+        raise InputError(f"{path}: views.c2w: expected rotations and translations (world from camera)")
+    if not bool((intrinsics[:, :2] > 0).all()):
+        raise InputError(f"{path}: views.intrinsics: expected focal lengths above 0")
+    if not bool(((size > 0) & (size < 1 << 16)).all()):
         raise InputError(f"{path}: views.size: expected whole numbers of pixels, 1 to 65535")
     return Cameras(c2w, intrinsics, size)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import re
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +13,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from fieldcast.errors import InputError
+from fieldcast.errors import FieldcastError, InputError
 from fieldcast.fields.files.atomic import atomic_path
 
 KEY = "fieldcast"  # the metadata entry that holds our JSON
@@ -21,7 +23,18 @@ def write_tensors(path: Path, tensors: dict[str, Tensor], meta: dict[str, Any], 
     """Writes all or nothing; an existing file is only replaced with `force`."""
     plain = {name: value.detach().cpu().contiguous().clone() for name, value in tensors.items()}
     with atomic_path(path, force) as stump:
-        save_file(plain, stump, metadata={KEY: json.dumps(meta, sort_keys=True)})
+        try:
+            save_file(plain, stump, metadata={KEY: json.dumps(meta, sort_keys=True)})
+        except SafetensorError as error:
+            raise _write_error(path, error) from None
+
+
+def _write_error(path: Path, error: SafetensorError) -> Exception:
+    """The OSError that safetensors tells of in its own words, such as `I/O error: ... (os error 28)`."""
+    number = re.search(r"os error (\d+)", str(error))
+    if number is None:
+        return FieldcastError(f"{path}: cannot be written: {error}")
+    return OSError(int(number[1]), os.strerror(int(number[1])), str(path))
 
 
 def read_meta(path: Path) -> tuple[dict[str, Any], dict[str, tuple[list[int], str]]]:
@@ -68,7 +81,7 @@ def _meta(path: Path, file: Any) -> dict[str, Any]:
         raise InputError(f"{path}: a safetensors file, but not one of fieldcast's: it has no {KEY!r} metadata")
     try:
         meta = json.loads(text)
-    except (json.JSONDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:
         raise InputError(f"{path}: its {KEY!r} metadata is not JSON ({error})") from None
     if not isinstance(meta, dict):
         raise InputError(f"{path}: its {KEY!r} metadata: expected an object, found {type(meta).__name__}")

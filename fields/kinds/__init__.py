@@ -45,7 +45,11 @@ def default_spec(kind: str, **shared: Any) -> FieldSpec:
 def spec_from_json(data: Any, what: str) -> FieldSpec:
     """The inverse of `FieldSpec.to_json`, checked; `what` begins the error messages."""
     spec = read(FieldSpec, data, what)
-    return replace(spec, sizes=read(kind_class(spec.kind).Sizes, spec.sizes, f"{what}.sizes"))
+    try:
+        sizes = kind_class(spec.kind).Sizes
+    except InputError as error:
+        raise InputError(f"{what}: {error}") from None
+    return replace(spec, sizes=read(sizes, spec.sizes, f"{what}.sizes"))
 
 
 def build(spec: FieldSpec) -> Field:
