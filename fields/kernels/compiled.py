@@ -34,6 +34,11 @@ def helper(function: Function) -> Function:
     return _compile(function)
 
 
+def summing(function: Function) -> Function:
+    """A `helper` that may sum in any order."""
+    return _compile(function, fastmath=HARMLESS | {"reassoc"})
+
+
 def _compile(function: Function, **options: Any) -> Function:
     plain = inspect.unwrap(function)  # without the run-time shape checks of the tests
     compiled: Any

@@ -141,7 +141,7 @@ class _HashEncode(torch.autograd.Function):
         return grad_u, grad_table, None
 
 
-CHUNK = 512  # points whose corners are kept at hand
+CHUNK = 256  # points whose corners are kept at hand
 
 
 @lru_cache(maxsize=64)
@@ -183,47 +183,39 @@ def _corners(u: Array, first: int, count: int, scale: float, layout: Array, inde
 
 @kernel
 def _forward(u: Array, table: Array, scales: Array, layout: Array, features: Array) -> None:
+    """One channel after the other: what the first reads is in the cache for the others."""
     n, c = u.shape[0], table.shape[1]
     for chunk in prange((n + CHUNK - 1) // CHUNK):
         first = chunk * CHUNK
         count = min(CHUNK, n - first)
-        index, weight = np.zeros((8, CHUNK), np.uint32), np.zeros((8, CHUNK), np.float32)
+        index, w = np.zeros((8, CHUNK), np.uint32), np.zeros((8, CHUNK), np.float32)
         for level in range(len(scales)):
-            _corners(u, first, count, scales[level], layout[level], index, weight)
-            for i in range(count):
-                for k in range(0, c - 1, 2):  # channels in pairs: half the loads of index and weight
-                    even, odd = np.float32(0), np.float32(0)
-                    for j in range(8):
-                        even += weight[j, i] * table[index[j, i], k]
-                        odd += weight[j, i] * table[index[j, i], k + 1]
-                    features[first + i, level * c + k] = even
-                    features[first + i, level * c + k + 1] = odd
-                if c & 1:
-                    last = np.float32(0)
-                    for j in range(8):
-                        last += weight[j, i] * table[index[j, i], c - 1]
-                    features[first + i, level * c + c - 1] = last
+            _corners(u, first, count, scales[level], layout[level], index, w)
+            for k in range(c):
+                v = table[:, k]
+                for i in range(count):
+                    low = w[0, i] * v[index[0, i]] + w[1, i] * v[index[1, i]]
+                    low += w[2, i] * v[index[2, i]] + w[3, i] * v[index[3, i]]
+                    high = w[4, i] * v[index[4, i]] + w[5, i] * v[index[5, i]]
+                    high += w[6, i] * v[index[6, i]] + w[7, i] * v[index[7, i]]
+                    features[first + i, level * c + k] = low + high
 
 
 @kernel
 def _backward_table(u: Array, grad: Array, scales: Array, layout: Array, grad_table: Array, threads: int) -> None:
     n, c = u.shape[0], grad_table.shape[1]
     for thread in prange(threads):
-        index, weight = np.zeros((8, CHUNK), np.uint32), np.zeros((8, CHUNK), np.float32)
+        index, w = np.zeros((8, CHUNK), np.uint32), np.zeros((8, CHUNK), np.float32)
         for level in range(thread, len(scales), threads):
             for first in range(0, n, CHUNK):
                 count = min(CHUNK, n - first)
-                _corners(u, first, count, scales[level], layout[level], index, weight)
-                for i in range(count):
-                    for k in range(0, c - 1, 2):
-                        even, odd = grad[first + i, level * c + k], grad[first + i, level * c + k + 1]
+                _corners(u, first, count, scales[level], layout[level], index, w)
+                for k in range(c):
+                    column = grad_table[:, k]
+                    for i in range(count):
+                        g = grad[first + i, level * c + k]
                         for j in range(8):
-                            grad_table[index[j, i], k] += weight[j, i] * even
-                            grad_table[index[j, i], k + 1] += weight[j, i] * odd
-                    if c & 1:
-                        last = grad[first + i, level * c + c - 1]
-                        for j in range(8):
-                            grad_table[index[j, i], c - 1] += weight[j, i] * last
+                            column[index[j, i]] += w[j, i] * g
 
 
 @kernel
@@ -233,19 +225,20 @@ def _backward_u(u: Array, table: Array, grad: Array, scales: Array, layout: Arra
     for chunk in prange((n + CHUNK - 1) // CHUNK):
         first = chunk * CHUNK
         count = min(CHUNK, n - first)
-        index, weight = np.zeros((8, CHUNK), np.uint32), np.zeros((8, CHUNK), np.float32)
-        value = np.zeros(8, np.float32)
+        index, w = np.zeros((8, CHUNK), np.uint32), np.zeros((8, CHUNK), np.float32)
+        value = np.zeros((8, CHUNK), np.float32)
         for level in range(len(scales)):
-            _corners(u, first, count, scales[level], layout[level], index, weight)
-            for i in range(count):
+            _corners(u, first, count, scales[level], layout[level], index, w)
+            value[:] = np.float32(0)
+            for k in range(c):
+                v = table[:, k]
                 for j in range(8):
-                    value[j] = np.float32(0)
-                    for k in range(c):
-                        value[j] += table[index[j, i], k] * grad[first + i, level * c + k]
-                for axis in range(3):
-                    bit = 1 << axis
-                    slope = np.float32(0)
-                    for j in range(8):
-                        if j & bit == 0:
-                            slope += (weight[j, i] + weight[j | bit, i]) * (value[j | bit] - value[j])
-                    grad_u[first + i, axis] += slope * scales[level]
+                    for i in range(count):
+                        value[j, i] += v[index[j, i]] * grad[first + i, level * c + k]
+            for axis in range(3):
+                bit = 1 << axis
+                for j in range(8):
+                    if j & bit == 0:
+                        for i in range(count):
+                            slope = (w[j, i] + w[j | bit, i]) * (value[j | bit, i] - value[j, i])
+                            grad_u[first + i, axis] += slope * scales[level]

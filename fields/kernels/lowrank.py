@@ -22,6 +22,7 @@ from fieldcast.fields.kernels.compiled import (
     kernel,
     plain_gradients,
     runs_compiled,
+    summing,
     use_threads,
     zeros_like,
 )
@@ -235,25 +236,32 @@ def _backward_lines(u: Array, planes: Array, axes: Array, grad: Array, grad_line
                         high[k] += weight1 * share
 
 
+@summing
+def _slopes(corners: tuple[Array, ...], line0: Array, line1: Array, grad: Array, x: Any, y: Any, z: Any) -> Any:
+    """The derivatives of sum(grad * plane * line) by the places x, y within a cell and z between two samples."""
+    p00, p01, p10, p11 = corners
+    along_x, along_y, along_z = np.float32(0), np.float32(0), np.float32(0)
+    for k in range(len(grad)):
+        lower, upper = p00[k] + x * (p01[k] - p00[k]), p10[k] + x * (p11[k] - p10[k])
+        factor = grad[k] * (line0[k] + z * (line1[k] - line0[k]))
+        along_x += factor * ((p01[k] - p00[k]) + y * ((p11[k] - p10[k]) - (p01[k] - p00[k])))
+        along_y += factor * (upper - lower)
+        along_z += grad[k] * (lower + y * (upper - lower)) * (line1[k] - line0[k])
+    return along_x, along_y, along_z
+
+
 @kernel
 def _backward_u(u: Array, planes: Array, lines: Array, axes: Array, grad: Array, grad_u: Array) -> None:
-    n, c = grad.shape[0], grad.shape[2]
-    one = np.float32(1)
+    n = len(grad)
     for chunk in prange((n + CHUNK - 1) // CHUNK):
         for i in range(chunk * CHUNK, min((chunk + 1) * CHUNK, n)):
             for m in range(3):
                 x0, x1, x = _locate(u[i, FIRST[m]], planes.shape[2])
                 y0, y1, y = _locate(u[i, SECOND[m]], planes.shape[1])
                 z0, z1, z = _locate(u[i, axes[m]], lines.shape[1])
-                p00, p01, p10, p11 = planes[m, y0, x0], planes[m, y0, x1], planes[m, y1, x0], planes[m, y1, x1]
-                l0, l1 = lines[m, z0], lines[m, z1]
-                along_x, along_y, along_z = np.float32(0), np.float32(0), np.float32(0)
-                for k in range(c):
-                    lower, upper = p00[k] + x * (p01[k] - p00[k]), p10[k] + x * (p11[k] - p10[k])
-                    factor = grad[i, m, k] * ((one - z) * l0[k] + z * l1[k])
-                    along_x += factor * ((one - y) * (p01[k] - p00[k]) + y * (p11[k] - p10[k]))
-                    along_y += factor * (upper - lower)
-                    along_z += grad[i, m, k] * (lower + y * (upper - lower)) * (l1[k] - l0[k])
+                plane = planes[m]
+                corners = (plane[y0, x0], plane[y0, x1], plane[y1, x0], plane[y1, x1])
+                along_x, along_y, along_z = _slopes(corners, lines[m, z0], lines[m, z1], grad[i, m], x, y, z)
                 grad_u[i, FIRST[m]] += along_x * np.float32(planes.shape[2] - 1)
                 grad_u[i, SECOND[m]] += along_y * np.float32(planes.shape[1] - 1)
                 grad_u[i, axes[m]] += along_z * np.float32(lines.shape[1] - 1)

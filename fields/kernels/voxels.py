@@ -22,6 +22,7 @@ from fieldcast.fields.kernels.compiled import (
     kernel,
     plain_gradients,
     runs_compiled,
+    summing,
     use_threads,
     zeros_like,
 )
@@ -206,12 +207,20 @@ def _backward_data(u: Array, blocks: Array, resolution: int, grad: Array, grad_d
                         grad_data[at, k] += w * grad[i, k]
 
 
+@summing
+def _dot(a: Array, b: Array) -> Any:
+    total = np.float32(0)
+    for k in range(len(a)):
+        total += a[k] * b[k]
+    return total
+
+
 @kernel
 def _backward_u(
     u: Array, data: Array, blocks: Array, resolution: int, empty: Array, grad: Array, grad_u: Array
 ) -> None:
     """The weights of the two corners at the ends of an edge add up to the weight of that edge in the derivative."""
-    n, c = grad.shape
+    n = len(grad)
     for chunk in prange((n + CHUNK - 1) // CHUNK):
         first = chunk * CHUNK
         count = min(CHUNK, n - first)
@@ -220,11 +229,7 @@ def _backward_u(
         _corners(u, first, count, blocks, resolution, row, weight)
         for i in range(count):
             for j in range(8):
-                corner = empty if row[i, j] < 0 else data[row[i, j]]
-                total = np.float32(0)
-                for k in range(c):
-                    total += corner[k] * grad[first + i, k]
-                value[j] = total
+                value[j] = _dot(empty if row[i, j] < 0 else data[row[i, j]], grad[first + i])
             for axis in range(3):
                 bit = 4 >> axis
                 slope = np.float32(0)
