@@ -84,7 +84,7 @@ def known_occupancy(field: Field, seed: int, progress: Progress = silent) -> Occ
     found = cell_density(
         density, space, field.spec.occupancy, generator=generator, progress=progress, device=field.device
     )
-    return Occupancy.of_cells(found > threshold(space, field.spec.steps))
+    return Occupancy.of_cells(found > threshold(space))
 
 
 def resized(teacher: FieldSpec, kind: str, sizes: dict[str, str]) -> FieldSpec:

@@ -29,13 +29,13 @@ from fieldcast.fields.scenes import open_scene
 SOURCE = {"log2_table": "16", "levels": "8", "channels": "4", "finest_resolution": "512"}
 TARGETS: dict[str, dict[str, str]] = {
     "vm": {"resolution": "128"},
-    "cp": {"resolution": "128"},
+    "cp": {"resolution": "128", "density_channels": "32", "appearance_channels": "96"},
     "voxels": {},
     "planes": {"resolutions": "64,128"},
     "hybrid": {"levels": "4", "log2_table": "15"},
     "mlp": {"layers": "4", "width": "128", "skip": "2"},
 }
-FIT_STEPS, CONVERT_STEPS, TEST_VIEWS = 700, 400, 6
+FIT_STEPS, CONVERT_STEPS, TEST_VIEWS = 700, 300, 6
 Shown = Callable[[str], AbstractContextManager[Progress]]
 
 
@@ -94,7 +94,7 @@ def _row(field: Field, seconds: float, test: Any, fidelity: float | None) -> dic
 
 
 def _picture(field: Field) -> torch.Tensor:
-    (image,) = render(field, turntable(field, 8, (200, 200))[[1]])
+    (image,) = render(field, turntable(field, 8, (200, 200))[[7]])
     return image.rgb.clamp(0, 1).cpu()
 
 

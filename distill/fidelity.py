@@ -88,6 +88,6 @@ def occupancy_iou(teacher: Field, student: Field, seed: int = 0, resolution: int
 
         generator = torch.Generator().manual_seed(seed)
         found = cell_density(density, field.spec.space, resolution, tries=1, generator=generator)
-        return Occupancy.of_cells(found > threshold(teacher.spec.space, teacher.spec.steps))
+        return Occupancy.of_cells(found > threshold(teacher.spec.space))
 
     return cells(teacher).iou(cells(student))

@@ -105,6 +105,10 @@ class Field(nn.Module, ABC):
         """Groups of parameters and their learning rates (PVD, section 4: 1e-2 for tables)."""
         return [(list(self.parameters()), 1e-2)]
 
+    def stride(self, steps: int) -> float:
+        """A factor on the learning rates in a run of `steps`; 1 in a run as long as the published ones."""
+        return 1.0
+
     def regularizer(self) -> Tensor | None:
         """A penalty that the kind's own paper trains with, or None."""
         return None

@@ -150,7 +150,7 @@ class OccupancyTracker:
 
     def _threshold(self) -> float:
         known = self.density[self.density >= 0]
-        limit = threshold(self.field.spec.space, self.field.spec.steps)
+        limit = threshold(self.field.spec.space, in_training=True)
         return min(float(known.mean()), limit) if len(known) else limit
 
 

@@ -69,7 +69,9 @@ class Training:
             self.checkpoint.unlink(missing_ok=True)
 
     def _optimizer(self) -> torch.optim.Optimizer:
-        groups = [{"params": p, "lr": lr, "initial_lr": lr} for p, lr in self.field.learning_rates() if p]
+        stride = self.field.stride(self.steps)
+        rates = [(parameters, rate * stride) for parameters, rate in self.field.learning_rates() if parameters]
+        groups = [{"params": parameters, "lr": rate, "initial_lr": rate} for parameters, rate in rates]
         return torch.optim.AdamW(groups, betas=(0.9, 0.99), eps=1e-15, weight_decay=self.weight_decay, fused=True)
 
     def _diverged(self, step: int, value: float) -> str:

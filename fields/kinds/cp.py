@@ -30,6 +30,7 @@ class CpField(Field):
     """Block 1: density logit = sum of the components; appearance = a linear map of them. Block 2: color_net."""
 
     Sizes = CpSizes
+    points_per_step = 1 << 14  # hundreds of components are looked up for each point
 
     def __init__(self, spec: FieldSpec) -> None:
         super().__init__(spec)
