@@ -154,7 +154,7 @@ def fit(
 @click.argument("out", type=click.Path(path_type=Path))
 @click.option("--to", "kind", required=True, metavar="KIND", help=f"One of {KIND_NAMES}.")
 @click.option("--recipe", default="pvd", show_default=True, help="How: pvd, as published, at fewer steps.")
-@click.option("--steps", type=click.IntRange(1), help="Training steps (default: 1500; PVD has 30000).")
+@click.option("--steps", type=click.IntRange(1), help="Training steps (default: 1000; PVD has 30000).")
 @SEED
 @SIZES
 @click.option("--views", default=8, show_default=True, type=click.IntRange(1, 1000), help="Views to compare on.")

@@ -122,7 +122,7 @@ def main() -> None:
     parser.add_argument("data", type=Path)
     parser.add_argument("out", type=Path)
     parser.add_argument("--fit-steps", type=int, default=3000)
-    parser.add_argument("--steps", type=int, default=1500)
+    parser.add_argument("--steps", type=int, default=1000)
     parser.add_argument("--kinds", default=",".join(KINDS))
     parser.add_argument("--back", default="vm", help="the kind that is converted back to a hash grid; empty: none")
     parser.add_argument("--frame", type=int, default=8)

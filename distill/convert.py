@@ -17,7 +17,7 @@ from fieldcast.fields.occupancy import Occupancy, cell_density, threshold
 from fieldcast.fields.progress import Progress, silent
 from fieldcast.fields.spec import FieldSpec
 
-STEPS = 1500
+STEPS = 1000
 RECIPES: dict[str, Callable[..., Field]] = {"pvd": distill_pvd}
 
 
