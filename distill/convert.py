@@ -58,7 +58,9 @@ def convert(
         source, student, steps=steps, seed=seed, checkpoint=checkpoint, resume=resume, progress=progress
     )
     student.occupancy, student.views = occupancy, teacher.views
-    return student
+    kept = tightened(student, seed, progress)
+    # What the student has made empty is not marched through any more, and sparse kinds do not store it.
+    return student.allocate(kept if kept.fraction() > 0 else occupancy)
 
 
 def frozen_copy(field: Field, occupancy: Occupancy) -> Field:
@@ -73,17 +75,18 @@ def frozen_copy(field: Field, occupancy: Occupancy) -> Field:
 
 def known_occupancy(field: Field, seed: int, progress: Progress = silent) -> Occupancy:
     """The field's occupancy, looked up in its density if it never was."""
-    if not field.occupancy.is_full():
-        return field.occupancy
+    return tightened(field, seed, progress) if field.occupancy.is_full() else field.occupancy
+
+
+def tightened(field: Field, seed: int, progress: Progress = silent) -> Occupancy:
+    """The occupied cells in which the field has a density that shows."""
 
     @torch.no_grad()
     def density(x: Tensor) -> Tensor:
         return field.density(x)
 
     space, generator = field.spec.space, torch.Generator().manual_seed(seed)
-    found = cell_density(
-        density, space, field.spec.occupancy, generator=generator, progress=progress, device=field.device
-    )
+    found = cell_density(density, space, field.occupancy, generator=generator, progress=progress)
     return Occupancy.of_cells(found > threshold(space))
 
 

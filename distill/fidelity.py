@@ -86,8 +86,8 @@ def occupancy_iou(teacher: Field, student: Field, seed: int = 0, resolution: int
         def density(x: Tensor) -> Tensor:
             return field.density(x.to(field.device)).cpu()
 
-        generator = torch.Generator().manual_seed(seed)
-        found = cell_density(density, field.spec.space, resolution, tries=1, generator=generator)
+        generator, everywhere = torch.Generator().manual_seed(seed), Occupancy.full(resolution)
+        found = cell_density(density, field.spec.space, everywhere, tries=1, generator=generator)
         return Occupancy.of_cells(found > threshold(teacher.spec.space))
 
     return cells(teacher).iou(cells(student))

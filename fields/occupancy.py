@@ -53,6 +53,10 @@ class Occupancy:
     def is_full(self) -> bool:
         return bool((self.bits == 255).all())
 
+    def __and__(self, other: Occupancy) -> Occupancy:
+        """The cells that are occupied in both, of one resolution."""
+        return Occupancy(self.bits & other.bits, self.resolution)
+
     def iou(self, other: Occupancy) -> float:
         """Intersection over union with a grid of the same resolution, 0 to 1; 1 if both are empty."""
         a, b = self.cells(), other.cells()
@@ -63,23 +67,26 @@ class Occupancy:
 def cell_density(
     density: Callable[[Tensor], Tensor],
     space: Space,
-    resolution: int,
+    within: Occupancy,
     *,
     tries: int = 2,
     chunk: int = 1 << 17,
     generator: torch.Generator | None = None,
     progress: Progress = silent,
-    device: torch.device | str = "cpu",
 ) -> Float[Tensor, "r r r"]:
-    """The largest density (1 / world unit) found at `tries` random points of every cell, [r, r, r], x first."""
-    cells = resolution**3
-    best = torch.zeros(cells, device=device)
-    for start in range(0, cells, chunk):
-        index = torch.arange(start, min(start + chunk, cells), device=device)
+    """The largest density (1 / world unit) found at `tries` random points of each cell of `within`, [r, r, r], x first.
+
+    0 in the cells that `within` says are empty: nobody looks there.
+    """
+    device, resolution = within.bits.device, within.resolution
+    best = torch.zeros(resolution**3, device=device)
+    cells = within.cells().reshape(-1).nonzero()[:, 0]
+    for start in range(0, len(cells), chunk):
+        index = cells[start : start + chunk]
         for _ in range(tries):
             u = (unravel(index, resolution) + torch.rand(len(index), 3, generator=generator).to(device)) / resolution
             best[index] = torch.maximum(best[index], density(space.from_unit(u)))
-        progress(int(index[-1]) + 1, cells, "looking where the field is empty")
+        progress(start + len(index), len(cells), "looking where the field is empty")
     return best.reshape((resolution,) * 3)
 
 

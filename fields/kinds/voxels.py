@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 from typing import Annotated, Literal
 
@@ -63,7 +64,7 @@ class VoxelsField(Field):
 
     def stride(self, steps: int) -> float:
         # The parameters are the logits themselves, which have far to go: from 0 to 7 takes 700 steps of 0.01.
-        return max(1.0, (30_000 / steps) ** 0.5)
+        return max(1.0, math.sqrt(30_000 / steps))
 
     def check(self, what: str) -> None:
         table, stored = self.block_table, self.spec.sizes.blocks or self.block_table.numel()
