@@ -192,7 +192,7 @@ def convert(
     from fieldcast.distill.convert import STEPS, resized
     from fieldcast.distill.convert import convert as run
     from fieldcast.distill.report import check_report_name, report, write_report
-    from fieldcast.fields.files import checked_suffix, save, sha256
+    from fieldcast.fields.files import ancestry, checked_suffix, save, sha256
     from fieldcast.fields.files.atomic import check_writable
 
     check_writable(checked_suffix(out), force)
@@ -200,6 +200,7 @@ def convert(
         check_report_name(page)
         check_writable(page, force)
     teacher = opened(source, device)
+    made_from = provenance(str(source), sha256(source), ancestry(source))
     spec = resized(teacher.spec, kind, parsed_sizes(sizes))
     start = time.perf_counter()
     with console.progress(f"to {kind}") as progress:
@@ -214,7 +215,7 @@ def convert(
             progress=progress,
         )
     seconds = time.perf_counter() - start
-    save(student, out, provenance=provenance(str(source), sha256(source)), force=force)
+    save(student, out, provenance=made_from, force=force)
     run_facts = {"recipe": recipe, "steps": steps or STEPS, "seed": seed, "seconds": seconds}
     with console.progress("compare") as progress:
         result = report(teacher, student, views=views, seed=seed, run=run_facts, progress=progress)
@@ -520,12 +521,14 @@ def checkpoint_of(out: Path) -> Path:
     return out.with_name(f".{out.stem}.checkpoint.safetensors")
 
 
-def provenance(source: str, digest: str = "") -> Provenance:
+def provenance(source: str, digest: str = "", parents: list[dict[str, Any]] | None = None) -> Provenance:
     import fieldcast
     from fieldcast.fields.files import Provenance
 
     command = "fieldcast " + shlex.join(sys.argv[1:])
-    return Provenance(source=source, sha256=digest, command=command, version=fieldcast.__version__)
+    return Provenance(
+        source=source, sha256=digest, command=command, version=fieldcast.__version__, parents=parents or []
+    )
 
 
 def main() -> None:

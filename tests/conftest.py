@@ -9,7 +9,7 @@ import pytest
 
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # before torch: idle threads must not spin on a busy machine
 
-import torch  # noqa: E402
+import torch
 
 DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 

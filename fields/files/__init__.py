@@ -45,6 +45,13 @@ def describe(path: Path) -> dict[str, Any]:
     }
 
 
+def ancestry(path: Path) -> list[dict[str, Any]]:
+    """The provenance of a field file and of all that it was made from, nearest first."""
+    own = asdict(inspect_native(checked_suffix(path)).provenance)
+    parents: list[dict[str, Any]] = own.pop("parents")
+    return [own, *parents]
+
+
 def checked_suffix(path: Path) -> Path:
     """The path itself, if a field can be in a file of that name."""
     if path.suffix.lower() not in SUFFIXES:
@@ -61,4 +68,4 @@ def sha256(path: Path) -> str:
     return digest.hexdigest()
 
 
-__all__ = ["Provenance", "checked_suffix", "describe", "inspect_native", "open", "save", "sha256"]
+__all__ = ["Provenance", "ancestry", "checked_suffix", "describe", "inspect_native", "open", "save", "sha256"]
