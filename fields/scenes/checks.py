@@ -21,12 +21,12 @@ from fieldcast.errors import InputError
 
 # How far the entries of R^T R may be from those of the identity: files write poses with five digits or more.
 ROTATION_TOLERANCE = 1e-3
-_MISSING: Any = object()
+MISSING: Any = object()
 
 
 def describe(value: Any) -> str:
     """A value of a JSON file in a few words, for the `found` half of a message."""
-    if value is _MISSING:
+    if value is MISSING:
         return "nothing"
     if isinstance(value, dict):
         return f"an object with {len(value)} keys"
@@ -55,7 +55,7 @@ class Node:
 
     def __getitem__(self, key: str) -> Node:
         """The member `key` of an object; one that is not there is a node too, whose checks say so."""
-        value = self.value.get(key, _MISSING) if isinstance(self.value, dict) else _MISSING
+        value = self.value.get(key, MISSING) if isinstance(self.value, dict) else MISSING
         return Node(self.file, value, f"{self.at}.{key}" if self.at else key)
 
     def items(self, what: str) -> list[Node]:
@@ -71,7 +71,7 @@ class Node:
 
     def number(self, default: float | None = None) -> float:
         """A finite number; `default` where nothing is written."""
-        if self.value is _MISSING and default is not None:
+        if self.value is MISSING and default is not None:
             return default
         if isinstance(self.value, bool) or not isinstance(self.value, (int, float)):
             self.fail("a number")
@@ -147,9 +147,7 @@ def rotation_fault(rotation: Float64[np.ndarray, "3 3"]) -> str:
     if not scale > 1e-6 * np.abs(rotation).max():
         return "a singular matrix"
     if not np.abs(gram / scale**2 - np.eye(3)).max() <= ROTATION_TOLERANCE:
-        return (
-            f"columns that are not at right angles or not of one length, up to {np.abs(gram - np.eye(3)).max():.2g} off"
-        )
+        return "columns that are not at right angles, or not of one length"
     if np.abs(gram - np.eye(3)).max() > ROTATION_TOLERANCE:
         return f"a rotation scaled by {scale:.4g}"
     return "a mirrored (left-handed) frame" if det < 0 else ""

@@ -6,6 +6,7 @@ in where the scene is thought to be.
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,9 +14,10 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from jaxtyping import Float64
+from jaxtyping import Bool, Float, Float64
+from torch import Tensor
 
-from fieldcast.fields.cameras import Cameras
+from fieldcast.fields.cameras import Cameras, distort, undistort, undistort_fisheye
 from fieldcast.fields.progress import Progress
 from fieldcast.fields.scenes.checks import Node, find_image, read_pose
 from fieldcast.fields.scenes.images import image_size, read_images
@@ -131,7 +133,42 @@ def build_cameras(frames: Sequence[Frame], downscale: int) -> tuple[Cameras, lis
         fisheye=lenses[0].fisheye,
     )
     file = frames[0].document.file
-    return cameras, [f"{file}: {w}" for w in dict.fromkeys(lens.warning for lens in lenses if lens.warning)]
+    odd = [f"{file}: {w}" for w in dict.fromkeys(lens.warning for lens in lenses if lens.warning)]
+    folded = _folded(cameras)
+    if folded:
+        names = f"{frames[folded[0]].name} and {len(folded) - 1} more" if len(folded) > 1 else frames[folded[0]].name
+        odd.append(
+            f"{file}: the distortion of {names} folds over before the corners of the image: rays there are wrong"
+        )
+    return cameras, odd
+
+
+def _folded(cameras: Cameras) -> list[int]:
+    """The cameras whose lens model cannot be inverted at the corners of the image, as happens to poor calibrations."""
+    if cameras.distortion is None:
+        return []
+    k, (fx, fy, cx, cy) = cameras.distortion.double(), cameras.intrinsics.double().unbind(-1)
+    width, height = cameras.size.double().unbind(-1)
+    bad = torch.zeros(len(cameras), dtype=torch.bool)
+    for x, y in itertools.product((-cx, width - cx), (-cy, height - cy)):
+        bad |= ~_unfolded(torch.stack([x / fx, y / fy], -1), k, cameras.fisheye)
+    return [int(i) for i in bad.nonzero()[:, 0]]
+
+
+def _unfolded(xy: Float[Tensor, "n 2"], k: Float[Tensor, "n 6"], fisheye: bool) -> Bool[Tensor, " n"]:
+    """Whether image points move outward all the way as their ideal points do, from the axis to `xy` on the sensor."""
+    steps = torch.linspace(0, 1, 33, dtype=xy.dtype)[:, None]
+    if fisheye:
+        direction = undistort_fisheye(xy, k)
+        theta = steps * torch.atan2(direction[:, :2].norm(dim=-1), direction[:, 2])
+        powers = torch.stack([theta ** (2 * i + 2) for i in range(4)], -1)
+        radius = theta * (1 + (powers * k[:, :4]).sum(-1))
+    else:
+        ideal = undistort(xy, k)
+        radius = torch.stack([distort(step * ideal, k).norm(dim=-1) for step in steps])
+    target = xy.norm(dim=-1)
+    unfolded: Tensor = (radius.diff(dim=0) > 0).all(0) & ((radius[-1] - target).abs() <= 1e-3 * target)
+    return unfolded
 
 
 def build_scene(

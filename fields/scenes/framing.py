@@ -21,9 +21,13 @@ SURROUNDINGS = 2.0
 
 def capture_space(c2w: Float[Tensor, "v 3 4"]) -> Space:
     """A cube around what the cameras look at, contracted, so that all the world beyond it fits in too."""
-    center, half = focus(c2w.double())
+    return cube(*focus(c2w.double()), up_direction(c2w))
+
+
+def cube(center: Float[Tensor, " 3"], half: float, up: Vector3) -> Space:
+    """The contracted space with the box center +- half."""
     low, high = [c - half for c in center.tolist()], [c + half for c in center.tolist()]
-    return Space((low[0], low[1], low[2], high[0], high[1], high[2]), "sphere", up_direction(c2w))
+    return Space((low[0], low[1], low[2], high[0], high[1], high[2]), "sphere", up)
 
 
 def focus(c2w: Float[Tensor, "v 3 4"]) -> tuple[Float[Tensor, " 3"], float]:
@@ -49,14 +53,14 @@ def focus(c2w: Float[Tensor, "v 3 4"]) -> tuple[Float[Tensor, " 3"], float]:
     return mean, SURROUNDINGS * spread if spread > 1e-6 else 1.0
 
 
-def up_direction(c2w: Float[Tensor, "v 3 4"]) -> Vector3:
-    """Where the cameras' own up points on average; +z when that is within 30 degrees of it.
+def up_direction(c2w: Float[Tensor, "v 3 4"], near_z: float = 30.0) -> Vector3:
+    """Where the cameras' own up points on average; +z when that is within `near_z` degrees of it.
 
     nerfstudio and Instant-NGP turn captures so that +z is up, more exactly than a photographer holds a camera.
     """
     mean = c2w[:, :, 1].double().mean(0)
     length = float(mean.norm())
-    if length < 1e-3 or float(mean[2]) / length > math.cos(math.radians(30)):
+    if length < 1e-3 or float(mean[2]) / length > math.cos(math.radians(near_z)):
         return (0.0, 0.0, 1.0)
     x, y, z = (mean / length).tolist()
     return (x, y, z)

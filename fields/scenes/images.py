@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from jaxtyping import UInt8
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
 from fieldcast.errors import InputError
@@ -34,16 +34,35 @@ def decode_image(data: bytes, name: str) -> UInt8[Tensor, "h w 4"]:
 
 def _decode(source: Path | BytesIO, name: str) -> UInt8[Tensor, "h w 4"]:
     with _opened(source, name) as image:
+        turn = _TURNS.get(_orientation(image))
         image.load()
-        return torch.from_numpy(_to_rgba(name, ImageOps.exif_transpose(image)))
+        return torch.from_numpy(_to_rgba(name, image if turn is None else image.transpose(turn)))
 
 
 def image_size(path: Path) -> tuple[int, int]:
     """Width and height in pixels of the upright picture, without decoding it."""
     _require_file(path)
     with _opened(path, str(path)) as image:
-        turned = image.getexif().get(0x0112, 1) in (5, 6, 7, 8)  # the EXIF orientations that lie on their side
-        return (image.height, image.width) if turned else (image.width, image.height)
+        lying = _orientation(image) >= 5
+        return (image.height, image.width) if lying else (image.width, image.height)
+
+
+def _orientation(image: Image.Image) -> int:
+    """The EXIF orientation, 1 to 8, as far as it is known before decoding (a PNG may hold it behind the pixels)."""
+    found = Image.Image.getexif(image).get(0x0112, 1)
+    return found if found in _TURNS else 1
+
+
+# What makes a picture upright, by its orientation; 5 to 8 lie on their side.
+_TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
 
 
 @contextmanager
