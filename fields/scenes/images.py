@@ -136,8 +136,8 @@ def shrink(image: UInt8[Tensor, "h w 4"], factor: int, name: str = "image") -> U
     height, width = image.shape[0] // factor, image.shape[1] // factor
     if height < 1 or width < 1:
         raise InputError(f"{name}: expected more than {factor} pixels a side, found {image.shape[1]}x{image.shape[0]}")
-    blocks = image[: height * factor, : width * factor].float().reshape(height, factor, width, factor, 4)
-    weight = blocks[..., 3:].sum((1, 3))
-    color = (blocks[..., :3] * blocks[..., 3:]).sum((1, 3)) / weight.clamp_min(1e-6)
-    alpha = weight / factor**2
-    return torch.cat([color, alpha], -1).round().to(torch.uint8)
+    layers = image[: height * factor, : width * factor].permute(2, 0, 1).float()
+    color, alpha = layers[:3], layers[3:]
+    means = torch.nn.functional.avg_pool2d(torch.cat([color * alpha, alpha])[None], factor)[0]
+    straight = torch.cat([means[:3] / means[3:].clamp_min(1e-6), means[3:]])
+    return straight.permute(1, 2, 0).round().to(torch.uint8).contiguous()
