@@ -366,6 +366,8 @@ def render(
 
     if out.suffix.lower() not in (".png", ".mp4", ".gif"):
         raise InputError(f"{out}: expected a name that ends in .png, .mp4 or .gif")
+    if fps != fps:  # click lets NaN through every range
+        raise InputError(f"--fps {fps}: expected 1 to 240")
     pixels = parsed_picture_size(size)
     check_writable(out, force)
     field = opened(field_file, device)
