@@ -11,9 +11,9 @@ from torch import Tensor
 from fieldcast.fields.space import Space, Vector3
 
 # Half the side of the box over the median distance of the cameras from what they look at. In Instant-NGP's fox that
-# distance is 5.0: 0.6 gives a half size of 3.0, which just holds the head from the tip of the ears (2.4 above the
-# centre) to the nose and the board behind it, so that grids spend their cells on the subject; the wall around it, of
-# which each view shows a part, goes into the contracted shell. 0.5 cuts off the ears, 1.0 wastes 4/5 of the cells.
+# distance is 5.0. A ball of radius 3.0 = 0.6 x 5.0 is the smallest that holds the head in all views, from the tips of
+# the ears, 2.8 from the centre, to the nose and the board behind it; half the distance cuts off the ears, and the
+# whole of it wastes 4/5 of a grid's cells. The wall, of which each view shows a part, goes into the contracted shell.
 SUBJECT = 0.6
 # The same for cameras that stand together and look around, over their largest distance from their mean.
 SURROUNDINGS = 2.0
