@@ -51,8 +51,7 @@ def convert(
     occupancy = known_occupancy(teacher, seed, progress)
     if occupancy.fraction() == 0:
         raise FieldcastError("the field is empty: it has no density that would show anywhere in its box")
-    torch.manual_seed(seed)
-    student = build(spec).to(teacher.device).allocate(occupancy)
+    student = build(spec, seed).to(teacher.device).allocate(occupancy)
     source = frozen_copy(teacher, occupancy)
     student = RECIPES[recipe](
         source, student, steps=steps, seed=seed, checkpoint=checkpoint, resume=resume, progress=progress

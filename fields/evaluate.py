@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -14,7 +15,7 @@ from torch import Tensor
 from fieldcast.errors import InputError
 from fieldcast.fields.field import Field
 from fieldcast.fields.files.images import save_png
-from fieldcast.fields.metrics import psnr, ssim
+from fieldcast.fields.metrics import SSIM_WINDOW, psnr, ssim
 from fieldcast.fields.progress import Progress, silent
 from fieldcast.fields.rendering import render
 from fieldcast.fields.scenes.scene import Scene
@@ -52,7 +53,7 @@ def evaluate(field: Field, scene: Scene, progress: Progress = silent) -> Evaluat
     for rendering, truth in renders_beside(field, scene, progress):
         seconds += time.perf_counter() - start
         values.append(psnr(rendering, truth))
-        similar.append(ssim(rendering, truth))
+        similar.append(ssim(rendering, truth) if min(truth.shape[:2]) >= SSIM_WINDOW else math.nan)
         start = time.perf_counter()
     count = len(values)
     return Evaluation(sum(values) / count, sum(similar) / count, count, seconds, scene.names, tuple(values))

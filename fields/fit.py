@@ -55,8 +55,7 @@ def fit(
     """
     if not len(scene):
         raise InputError(f"{scene.source}: has no images to fit")
-    torch.manual_seed(seed)
-    field = build(spec_for(scene, kind) if isinstance(kind, str) else kind).to(device)
+    field = build(spec_for(scene, kind) if isinstance(kind, str) else kind, seed).to(device)
     pixels = Pixels(scene, device)
     tracker = OccupancyTracker(field, scene.cameras)
     budget = sample_budget(field)
@@ -83,7 +82,7 @@ def fit(
         seed,
         f"fit {field.spec.kind}",
         state={"density": tracker.density, "rays": rays},
-        identity={"source": scene.source, "views": len(scene)},
+        identity={"source": scene.source, "views": len(scene), "pixels": len(pixels.colors)},
         checkpoint=checkpoint,
         resume=resume,
     ).run(progress)
@@ -154,21 +153,42 @@ class OccupancyTracker:
         return min(float(known.mean()), limit) if len(known) else limit
 
 
-def seen_cells(cameras: Cameras, space: Space, resolution: int, margin: float = 0.1) -> Bool[Tensor, "r r r"]:
-    """The cells that some camera has in its picture, widened by `margin` of its size; judged on a coarser grid."""
+def seen_cells(cameras: Cameras, space: Space, resolution: int) -> Bool[Tensor, "r r r"]:
+    """The cells that some camera may have in its picture, judged on a coarser grid: a cell counts if the sphere around
+    it reaches into the pyramid that the rays through the border of the picture span.
+    """
     coarse = min(resolution, 32)
     while resolution % coarse:
         coarse -= 1
-    u = (unravel(torch.arange(coarse**3), coarse) + 0.5) / coarse
-    x = space.from_unit(u)
-    seen = torch.zeros(len(x), dtype=torch.bool)
+    low = unravel(torch.arange(coarse**3), coarse) / coarse
+    center = space.from_unit(low + 0.5 / coarse)
+    corners = torch.cartesian_prod(*[torch.tensor([0.0, 1.0 / coarse])] * 3)
+    radius = torch.stack([(space.from_unit(low + corner) - center).norm(dim=-1) for corner in corners]).amax(0)
+    seen = torch.zeros(len(center), dtype=torch.bool)
     for camera in range(len(cameras)):
-        c2w, (fx, fy, cx, cy) = cameras.c2w[camera], cameras.intrinsics[camera]
-        local = (x - c2w[:, 3]) @ c2w[:, :3]
-        z = (-local[:, 2]).clamp_min(1e-6)
-        at = torch.stack([local[:, 0] / z * fx + cx, -local[:, 1] / z * fy + cy], -1) / cameras.size[camera]
-        seen |= (local[:, 2] < 0) & (at > -margin).all(-1) & (at < 1 + margin).all(-1)
+        planes = picture_planes(cameras, camera)
+        seen |= ((center - cameras.centers[camera]) @ planes.T > -radius[:, None]).all(-1)
     cells = seen.reshape((coarse,) * 3)
     for axis in range(3):
         cells = cells.repeat_interleave(resolution // coarse, axis)
     return cells
+
+
+def picture_planes(cameras: Cameras, camera: int, points: int = 9) -> Float[Tensor, "p 3"]:
+    """Inward unit normals, in the world, of planes through a camera between which all that it shows lies.
+
+    None for a lens that sees a half space or more.
+    """
+    width, height = cameras.size[camera].tolist()
+    along, zero = torch.linspace(0, 1, points), torch.zeros(points)
+    sides = [(along, zero), (along, zero + 1), (zero, along), (zero + 1, along)]
+    pixel = torch.cat([torch.stack([x * width, y * height], -1) for x, y in sides])
+    rays = cameras.rays(torch.full((len(pixel),), camera), pixel)
+    rotation = cameras.c2w[camera, :, :3]
+    local = rays.directions @ rotation
+    if bool((local[:, 2] > -0.05).any()):
+        return local.new_zeros(0, 3)
+    slope = local[:, :2] / -local[:, 2:]
+    (left, down), (right, up) = slope.amin(0).tolist(), slope.amax(0).tolist()
+    normals = torch.tensor([[1, 0, left], [-1, 0, -right], [0, 1, down], [0, -1, -up], [0.0, 0.0, -1.0]])
+    return torch.nn.functional.normalize(normals, dim=-1) @ rotation.T

@@ -93,10 +93,24 @@ class Training:
         if self.checkpoint is None or not self.checkpoint.exists():
             raise InputError(f"nothing to resume: {self.checkpoint} does not exist; run without --resume")
         tensors, meta = read_tensors(self.checkpoint)
+        try:
+            return self._restore(self.checkpoint, tensors, meta, optimizer, generator)
+        except (KeyError, TypeError, ValueError, AttributeError, RuntimeError) as error:
+            text = " ".join(str(error).split())
+            raise InputError(f"{self.checkpoint}: not a whole checkpoint ({text}); run without --resume") from None
+
+    def _restore(
+        self,
+        path: Path,
+        tensors: dict[str, Tensor],
+        meta: dict[str, Any],
+        optimizer: torch.optim.Optimizer,
+        generator: torch.Generator,
+    ) -> int:
         identity = self._identity()
         differing = [k for k in identity if _plain(identity[k]) != _plain(meta.get("identity", {}).get(k))]
         if differing:
-            raise InputError(f"{self.checkpoint}: was made with another {', '.join(differing)}; run without --resume")
+            raise InputError(f"{path}: was made with another {', '.join(differing)}; run without --resume")
         self.field.load_state_dict({k[6:]: v for k, v in tensors.items() if k.startswith("field.")})
         for name, value in self.state.items():
             value.copy_(tensors[f"state.{name}"])

@@ -6,6 +6,8 @@ import difflib
 from dataclasses import replace
 from typing import Any
 
+import torch
+
 from fieldcast.errors import InputError
 from fieldcast.fields.field import Field
 from fieldcast.fields.kinds.cp import CpField
@@ -52,6 +54,10 @@ def spec_from_json(data: Any, what: str) -> FieldSpec:
     return replace(spec, sizes=read(sizes, spec.sizes, f"{what}.sizes"))
 
 
-def build(spec: FieldSpec) -> Field:
-    """A field with fresh parameters (from torch's global generator)."""
-    return kind_class(spec.kind)(spec)
+def build(spec: FieldSpec, seed: int | None = None) -> Field:
+    """A field with fresh parameters: those of a seed, or drawn from torch's global generator."""
+    if seed is None:
+        return kind_class(spec.kind)(spec)
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(seed)
+        return kind_class(spec.kind)(spec)
