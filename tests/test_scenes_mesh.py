@@ -414,7 +414,23 @@ GLTF_FAULTS: dict[str, tuple[Callable[[dict[str, Any]], Any], str]] = {
         "nodes: expected a tree of nodes, found node 0 more than once",
     ),
     "stranger": (at("nodes", 0, mesh=5), "meshes: expected an entry 5, found 1 entries"),
-    "kind": (at("accessors", 0, componentType=1), "accessors[0]: expected a known componentType and type"),
+    "component": (
+        at("accessors", 0, componentType=1),
+        "accessors[0].componentType: expected one of 5120, 5121, 5122, 5123, 5125, 5126, found 1",
+    ),
+    "component a list": (
+        at("accessors", 0, componentType=[]),
+        "accessors[0].componentType: expected a number, found a",
+    ),
+    "type": (
+        at("accessors", 0, type="VEC2"),
+        'accessors[0].type: expected VEC3 for meshes[0].primitives[0].attributes.POSITION, found "VEC2"',
+    ),
+    "extensions": (at(extensionsRequired=5), "extensionsRequired: expected a list of extensions, found 5"),
+    "far away": (
+        at("nodes", 0, scale=[1e300, 1, 1]),
+        "expected a mesh with an extent, found all vertices in one place or",
+    ),
     "sparse": (
         at("accessors", 0, sparse={}),
         "accessors[0]: expected an accessor with its own data, found a sparse or compressed one; write the file again",

@@ -34,10 +34,11 @@ Matrix = Float64[np.ndarray, "4 4"]
 def read_gltf(path: Path, allow_outside: bool = False) -> list[Surface]:
     """The triangles of the default scene in its rest pose, in world units."""
     file = _open(path, allow_outside)
-    for extension in file.document.value.get("extensionsRequired", []):
-        if extension not in _KNOWN and not str(extension).startswith("KHR_materials"):
+    required = file.document["extensionsRequired"]
+    for extension in required.items("extensions") if "extensionsRequired" in file.document else []:
+        if extension.text() not in _KNOWN and not extension.text().startswith("KHR_materials"):
             hint = "write the file again without it, for example with `gltf-transform copy`"
-            file.document["extensionsRequired"].fail("glTF without compression", str(extension), hint)
+            required.fail("glTF without compression", extension.text(), hint)
     world = file.world_matrices()
     surfaces = []
     for index, matrix in world.items():
@@ -98,7 +99,7 @@ class _File:
         attributes = primitive["attributes"]
         if mode not in (_TRIANGLES, _STRIP, _FAN) or "POSITION" not in attributes:
             return []
-        local = self.accessor(attributes["POSITION"])
+        local = self.accessor(attributes["POSITION"], ("VEC3",))
         count = len(local)
         faces = self.faces(primitive, mode, count)
         check_geometry(self.document.file, local, faces)
@@ -108,15 +109,19 @@ class _File:
         key = f"TEXCOORD_{material.uv_set}"
         texture = material.texture if key in attributes else None
         if texture is not None:
-            uv = self.accessor(attributes[key], count) @ material.uv_matrix[:, :2].T + material.uv_matrix[:, 2]
+            uv = (
+                self.accessor(attributes[key], ("VEC2",), count) @ material.uv_matrix[:, :2].T
+                + material.uv_matrix[:, 2]
+            )
         tint = np.tile(material.factor, (count, 1))
         if "COLOR_0" in attributes:
-            color = self.accessor(attributes["COLOR_0"], count)
+            color = self.accessor(attributes["COLOR_0"], ("VEC3", "VEC4"), count)
             if _has_srgb_colors(self.document):
                 color = np.concatenate([to_linear(color[:, :3]), color[:, 3:]], -1)
             tint[:, : color.shape[1]] *= color
         elif "material" not in primitive:
             tint[:, :3] = to_linear(GREY)
+        uv, tint = np.nan_to_num(uv).clip(-1e6, 1e6), np.nan_to_num(tint).clip(0, 1e6)
         corners = uv.astype(np.float32)[faces], tint.astype(np.float32)[faces]
         return [Surface(vertices[faces], *corners, texture, material.cutoff)]
 
@@ -124,7 +129,7 @@ class _File:
         """Three vertices a triangle; strips and fans are cut into triangles."""
         flat = np.arange(count)
         if "indices" in primitive:
-            flat = self.accessor(primitive["indices"])[:, 0].astype(np.int64)
+            flat = self.accessor(primitive["indices"], ("SCALAR",))[:, 0].astype(np.int64)
         if mode == _TRIANGLES:
             return flat[: len(flat) // 3 * 3].reshape(-1, 3)
         i = np.arange(max(len(flat) - 2, 0))
@@ -143,10 +148,10 @@ class _File:
             skin["joints"].fail("joints that are nodes of the scene")
         matrices = np.stack([world[joint] for joint in joints])
         if "inverseBindMatrices" in skin:
-            inverse = self.accessor(skin["inverseBindMatrices"], len(joints))
+            inverse = self.accessor(skin["inverseBindMatrices"], ("MAT4",), len(joints))
             matrices = matrices @ inverse.reshape(-1, 4, 4).transpose(0, 2, 1)
-        index = self.accessor(attributes["JOINTS_0"], len(local)).astype(np.int64)
-        weight = self.accessor(attributes["WEIGHTS_0"], len(local))
+        index = self.accessor(attributes["JOINTS_0"], ("VEC4",), len(local)).astype(np.int64)
+        weight = self.accessor(attributes["WEIGHTS_0"], ("VEC4",), len(local))
         if index.max(initial=0) >= len(joints):
             attributes["JOINTS_0"].fail(f"indices of {len(joints)} joints", str(index.max()))
         weight = weight / np.maximum(weight.sum(-1, keepdims=True), 1e-12)
@@ -180,8 +185,8 @@ class _File:
         if "material" not in primitive:
             return _Material()
         node = self.entry("materials", self.integer(primitive["material"]))
-        mode = node["alphaMode"].value if "alphaMode" in node else "OPAQUE"
-        cutoff = {"BLEND": None, "MASK": node["alphaCutoff"].number(0.5)}.get(mode, 0.0)
+        mode = node["alphaMode"].value  # OPAQUE where it is not given
+        cutoff = None if mode == "BLEND" else node["alphaCutoff"].number(0.5) if mode == "MASK" else 0.0
         pbr = node["pbrMetallicRoughness"]
         factor = np.array(_numbers(pbr["baseColorFactor"], 4, [1, 1, 1, 1]), np.float64)
         if "baseColorTexture" not in pbr:
@@ -201,14 +206,16 @@ class _File:
             self.images[image] = decode_image(data, f"{self.document.file}: images[{image}]").numpy()
         return self.images[image]
 
-    def accessor(self, reference: Node, count: int | None = None) -> Float64[np.ndarray, "n k"]:
-        """The numbers of an accessor, integers that stand for 0..1 as such; `count`: how many there must be."""
+    def accessor(self, reference: Node, types: tuple[str, ...], count: int | None = None) -> Float64[np.ndarray, "n k"]:
+        """The numbers of an accessor of one of the `types`, integers that stand for 0..1 as such; count: how many."""
         node = self.entry("accessors", self.integer(reference))
         if "sparse" in node or "bufferView" not in node:
             node.fail("an accessor with its own data", "a sparse or compressed one", "write the file again without it")
-        kind, columns = _TYPES.get(node["componentType"].value), _COLUMNS.get(node["type"].value)
-        if kind is None or columns is None:
-            node.fail("a known componentType and type")
+        if node["type"].value not in types:
+            node["type"].fail(f"{' or '.join(types)} for {reference.at}")
+        kind, columns = _TYPES.get(self.integer(node["componentType"])), _COLUMNS[node["type"].text()]
+        if kind is None:
+            node["componentType"].fail(f"one of {', '.join(map(str, _TYPES))}")
         rows, (data, stride) = self.integer(node["count"]), self.view(node["bufferView"])
         if count not in (None, rows):
             node["count"].fail(f"{count} entries, one for each vertex or joint")

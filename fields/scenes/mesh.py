@@ -70,7 +70,7 @@ def read_surfaces(path: Path, allow_outside: bool = False) -> tuple[list[Surface
     if not surfaces:
         raise InputError(f"{path}: expected a mesh, found no faces")
     corners = np.concatenate([surface.corners.reshape(-1, 3) for surface in surfaces])
-    if not np.isfinite(corners).all() or np.ptp(corners, axis=0).max() < 1e-12:
+    if not np.abs(corners).max() < 1e30 or np.ptp(corners, axis=0).max() < 1e-12:
         raise InputError(f"{path}: expected a mesh with an extent, found all vertices in one place or infinitely far")
     return surfaces, warnings
 
