@@ -144,7 +144,7 @@ class _File:
         """Vertices moved by their joints in the rest pose. The place of the node itself does not count, says glTF."""
         skin = self.entry("skins", self.integer(node["skin"]))
         joints = [self.integer(joint) for joint in skin["joints"].items("joints")]
-        if any(joint not in world for joint in joints):
+        if not joints or any(joint not in world for joint in joints):
             skin["joints"].fail("joints that are nodes of the scene")
         matrices = np.stack([world[joint] for joint in joints])
         if "inverseBindMatrices" in skin:
