@@ -16,6 +16,7 @@ from fieldcast.fields.kinds import build, default_spec
 from fieldcast.fields.occupancy import Occupancy, cell_density, threshold
 from fieldcast.fields.progress import Progress, silent
 from fieldcast.fields.spec import FieldSpec
+from fieldcast.fields.training import require_checkpoint
 
 STEPS = 1000
 RECIPES: dict[str, Callable[..., Field]] = {"pvd": distill_pvd}
@@ -43,6 +44,7 @@ def convert(
     to: a kind, at its default sizes, or a whole spec. recipe: `pvd`. The teacher is not changed. Raises InputError
     for unknown names, FieldcastError when the teacher is empty or the loss diverges.
     """
+    require_checkpoint(checkpoint, resume)
     if recipe not in RECIPES:
         raise InputError(f"unknown recipe {recipe!r}: choose from {', '.join(RECIPES)}")
     spec = student_spec(teacher.spec, to) if isinstance(to, str) else to

@@ -20,7 +20,7 @@ from fieldcast.fields.rendering.sampling import Sampler
 from fieldcast.fields.scenes.scene import Scene
 from fieldcast.fields.space import Space
 from fieldcast.fields.spec import FieldSpec
-from fieldcast.fields.training import Training, cosine
+from fieldcast.fields.training import Training, cosine, require_checkpoint
 
 STEPS = 3000
 REFRESH = 16  # steps between looks at where the field is empty
@@ -53,6 +53,7 @@ def fit(
     follows a budget of samples. checkpoint: where resumable state is kept while it lasts; resume: continue from it,
     to the same result. Raises InputError for a scene that cannot be trained on, FieldcastError if the loss diverges.
     """
+    require_checkpoint(checkpoint, resume)
     if not len(scene):
         raise InputError(f"{scene.source}: has no images to fit")
     field = build(spec_for(scene, kind) if isinstance(kind, str) else kind, seed).to(device)

@@ -90,8 +90,8 @@ class Training:
         return {"spec": self.field.spec.to_json(), "steps": self.steps, "seed": self.seed, **self.identity}
 
     def _load(self, optimizer: torch.optim.Optimizer, generator: torch.Generator) -> int:
-        if self.checkpoint is None or not self.checkpoint.exists():
-            raise InputError(f"nothing to resume: {self.checkpoint} does not exist; run without --resume")
+        require_checkpoint(self.checkpoint, self.resume)
+        assert self.checkpoint is not None
         tensors, meta = read_tensors(self.checkpoint)
         try:
             return self._restore(self.checkpoint, tensors, meta, optimizer, generator)
@@ -122,6 +122,12 @@ class Training:
         optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
         generator.set_state(tensors["generator"])
         return int(meta["step"])
+
+
+def require_checkpoint(checkpoint: Path | None, resume: bool) -> None:
+    """Raises InputError if there is nothing to resume. Called before long work starts."""
+    if resume and (checkpoint is None or not checkpoint.exists()):
+        raise InputError(f"nothing to resume: {checkpoint} does not exist; run without --resume")
 
 
 def _plain(value: Any) -> Any:
