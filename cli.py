@@ -271,9 +271,9 @@ def evaluate(
     with console.progress("read") as progress:
         scene = open_scene(data, split, downscale, progress=progress, allow_outside=allow_outside)
     with console.progress("eval") as progress:
-        seen = run(field, scene, progress)
+        seen = run(field, scene, progress, keep=8 if out else 0)
     if out:
-        write_beside(field, scene, out, force)
+        write_beside(seen, out, force)
     result = {"psnr": seen.psnr, "ssim": seen.ssim, "views": seen.views, "seconds": seen.seconds}
     if as_json:
         per_view = dict(zip(seen.names, seen.psnr_per_view, strict=True))

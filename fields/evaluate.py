@@ -23,7 +23,9 @@ from fieldcast.fields.scenes.scene import Scene
 
 @dataclass(frozen=True)
 class Evaluation:
-    """psnr in dB and ssim: means over the views. seconds: what rendering took. names and psnr_per_view: each view's."""
+    """psnr in dB and ssim: means over the views. seconds: what rendering took. names and psnr_per_view: each view's.
+    kept: renderings [H, W, 3] and photographs [H, W, 3] of some views, if they were asked for.
+    """
 
     psnr: float
     ssim: float
@@ -31,6 +33,7 @@ class Evaluation:
     seconds: float
     names: tuple[str, ...]
     psnr_per_view: tuple[float, ...]
+    kept: tuple[tuple[Tensor, Tensor], ...]
 
 
 def photograph(scene: Scene, index: int, background: tuple[float, float, float]) -> Float[Tensor, "h w 3"]:
@@ -45,23 +48,29 @@ def renders_beside(field: Field, scene: Scene, progress: Progress = silent) -> I
         yield image.rgb.cpu().clamp(0, 1), photograph(scene, index, field.spec.background)
 
 
-def evaluate(field: Field, scene: Scene, progress: Progress = silent) -> Evaluation:
-    """Renders the views of a scene and measures how they differ from its images."""
+def evaluate(field: Field, scene: Scene, progress: Progress = silent, keep: int = 0) -> Evaluation:
+    """Renders the views of a scene and measures how they differ from its images; keeps at most `keep` of them."""
     if not len(scene):
         raise InputError(f"{scene.source}: has no images to evaluate on")
-    values, similar, seconds, start = [], [], 0.0, time.perf_counter()
+    every = -(-len(scene) // keep) if keep else len(scene) + 1
+    values: list[float] = []
+    similar: list[float] = []
+    kept: list[tuple[Tensor, Tensor]] = []
+    seconds, start = 0.0, time.perf_counter()
     for rendering, truth in renders_beside(field, scene, progress):
         seconds += time.perf_counter() - start
+        if keep and len(values) % every == 0:
+            kept.append((rendering, truth))
         values.append(psnr(rendering, truth))
         similar.append(ssim(rendering, truth) if min(truth.shape[:2]) >= SSIM_WINDOW else math.nan)
         start = time.perf_counter()
     count = len(values)
-    return Evaluation(sum(values) / count, sum(similar) / count, count, seconds, scene.names, tuple(values))
+    return Evaluation(
+        sum(values) / count, sum(similar) / count, count, seconds, scene.names, tuple(values), tuple(kept)
+    )
 
 
-def write_beside(field: Field, scene: Scene, path: Path, force: bool = False, rows: int = 8) -> None:
-    """A picture of renderings (left) beside photographs (right), of at most `rows` views of one size, evenly spread."""
-    sizes = scene.cameras.size.tolist()
-    chosen = scene.subset([i for i in range(len(scene)) if sizes[i] == sizes[0]]).spread(rows)
-    pairs = [torch.cat(pair, 1) for pair in renders_beside(field, chosen)]
-    save_png(torch.cat(pairs), path, force)
+def write_beside(seen: Evaluation, path: Path, force: bool = False) -> None:
+    """A picture of the kept renderings (left) beside their photographs (right), those of the first one's size."""
+    same = [pair for pair in seen.kept if pair[0].shape == seen.kept[0][0].shape]
+    save_png(torch.cat([torch.cat(pair, 1) for pair in same]), path, force)

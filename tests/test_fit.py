@@ -462,7 +462,7 @@ def test_renderings_beside_photographs(tmp_path: Path) -> None:
     from PIL import Image
 
     field = build(spec("cp"))
-    write_beside(field, ball(12), tmp_path / "beside.png", rows=5)  # every third of twelve views
+    write_beside(evaluate(field, ball(12), keep=5), tmp_path / "beside.png")  # every third of twelve views
     with Image.open(tmp_path / "beside.png") as picture:
         assert picture.size == (48, 24 * 4)
         right = np.asarray(picture)[:24, 24:]
