@@ -23,6 +23,8 @@ Where this differs, on purpose:
 
 from __future__ import annotations
 
+import hashlib
+import json
 from pathlib import Path
 
 import torch
@@ -83,11 +85,21 @@ def distill_pvd(
         f"{teacher.spec.kind} to {student.spec.kind}",
         weight_decay=0.01,
         state={"rays": rays},
-        identity={"recipe": "pvd", "teacher": teacher.spec.to_json()},
+        identity={"recipe": "pvd", "teacher": fingerprint(teacher) if checkpoint else ""},
         checkpoint=checkpoint,
         resume=resume,
     ).run(progress)
     return student
+
+
+def fingerprint(field: Field) -> str:
+    """A hash of all that a field is: a run that began with one teacher must not go on with another."""
+    digest = hashlib.sha256(json.dumps(field.spec.to_json()).encode())
+    views = field.views
+    seen_from = [] if views is None else [views.c2w, views.intrinsics, views.size]
+    for value in (*field.state_dict().values(), *seen_from):
+        digest.update(value.detach().cpu().contiguous().numpy())
+    return digest.hexdigest()
 
 
 def copy_networks(teacher: Field, student: Field) -> list[str]:
