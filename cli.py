@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shlex
 import sys
 import time
@@ -265,6 +266,8 @@ def evaluate(
     from fieldcast.fields.files.atomic import check_writable
     from fieldcast.fields.scenes import open_scene
 
+    if out and out.suffix.lower() != ".png":
+        raise InputError(f"{out}: expected a name that ends in .png")
     if out:
         check_writable(out, force)
     field = opened(field_file, device)
@@ -489,10 +492,13 @@ def chosen_device(name: str) -> str:
 
     if name == "auto":
         return "cuda" if torch.cuda.is_available() else "cpu"
-    if name.split(":")[0] not in ("cpu", "cuda"):
+    found = re.fullmatch(r"cpu|cuda(:[0-9]{1,3})?", name)
+    if not found:
         raise InputError(f"--device {name}: expected auto, cpu or cuda")
     if name.startswith("cuda") and not torch.cuda.is_available():
         raise InputError(f"--device {name}: this installation of torch sees no CUDA device; use --device cpu")
+    if found[1] and int(found[1][1:]) >= torch.cuda.device_count():
+        raise InputError(f"--device {name}: torch sees {torch.cuda.device_count()} CUDA devices, counted from 0")
     return name
 
 
@@ -512,10 +518,11 @@ def parsed_sizes(pairs: tuple[str, ...]) -> dict[str, Any]:
 
 def parsed_picture_size(text: str) -> tuple[int, int]:
     """WxH in pixels."""
-    width, cross, height = text.lower().partition("x")
-    if not (cross and width.isdigit() and height.isdigit() and 0 < int(width) <= 16384 and 0 < int(height) <= 16384):
-        raise InputError(f"--size {text}: expected WIDTHxHEIGHT in pixels up to 16384, such as 800x600")
-    return int(width), int(height)
+    found = re.fullmatch(r"([0-9]{1,5})[xX]([0-9]{1,5})", text)
+    size = (int(found[1]), int(found[2])) if found else (0, 0)
+    if not all(0 < side <= 16384 for side in size):
+        raise InputError(f"--size {text:.40}: expected WIDTHxHEIGHT in pixels up to 16384, such as 800x600")
+    return size
 
 
 def checkpoint_of(out: Path) -> Path:

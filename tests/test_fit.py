@@ -459,11 +459,17 @@ def test_pictures_too_small_for_ssim_still_have_a_psnr() -> None:
 
 
 def test_renderings_beside_photographs(tmp_path: Path) -> None:
+    """Of twelve views and at most five rows, every third; a view of another size is left out of the picture."""
     from PIL import Image
 
-    field = build(spec("cp"))
-    write_beside(evaluate(field, ball(12), keep=5), tmp_path / "beside.png")  # every third of twelve views
+    field, scene = build(spec("cp")), ball(12)
+    scene.images[3] = scene.images[3][:20]
+    scene.cameras.size[3, 1] = 20
+    write_beside(evaluate(field, scene, keep=5), tmp_path / "beside.png")
     with Image.open(tmp_path / "beside.png") as picture:
-        assert picture.size == (48, 24 * 4)
-        right = np.asarray(picture)[:24, 24:]
-    np.testing.assert_array_equal(right, (photograph(ball(12), 0, (1.0, 1.0, 1.0)) * 255).round().numpy())
+        assert picture.size == (48, 24 * 3)
+        shown = np.asarray(picture)
+    for row, view in enumerate((0, 6, 9)):
+        expected = (photograph(scene, view, (1.0, 1.0, 1.0)) * 255).round().numpy()
+        np.testing.assert_array_equal(shown[24 * row : 24 * row + 24, 24:], expected)
+    assert evaluate(field, scene).kept == ()
