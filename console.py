@@ -294,8 +294,8 @@ def explain(error: Exception) -> tuple[str, int]:
         return f"out of memory: {text or 'no more to be had'}; try a smaller --size or --chunk", 1
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
         return f"disk full{f' while writing {printable(str(error.filename))}' if error.filename else ''}", 1
-    if isinstance(error, OSError) and error.filename is not None:
-        return f"{printable(str(error.filename))}: {error.strerror}", 1
+    if isinstance(error, OSError) and error.strerror is not None:
+        return f"{f'{printable(str(error.filename))}: ' if error.filename is not None else ''}{error.strerror}", 1
     return f"internal error: {type(error).__name__}: {text}; run again with --debug to see where", 1
 
 

@@ -33,6 +33,12 @@ RADIUS = 0.6
 CP = ["--size", "resolution=6", "--size", "density_channels=2", "--size", "appearance_channels=2", "--size", "hidden=4"]
 
 
+@pytest.fixture(autouse=True)
+def patience(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No progress however slow the machine: what is said here is said on purpose. test_console.py tests progress."""
+    monkeypatch.setattr("fieldcast.console.PATIENCE", math.inf)
+
+
 def soft_ball() -> Field:
     """The logit 5 - 20 r^2 as a VM field, which holds it exactly at its vertices."""
     spec = default_spec("vm", occupancy=8, steps=48, background=(1.0, 1.0, 1.0))

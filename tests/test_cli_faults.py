@@ -17,6 +17,8 @@ from typing import Any
 
 import pytest
 import torch
+from PIL import Image
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 import fieldcast
@@ -49,8 +51,27 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     save_file({"a": torch.zeros(2)}, "list.safetensors", {"fieldcast": "[]"})
     Path("path.json").write_text("{")
     Path("nopath.json").write_text("{}")
+    Path("old.html").touch()
+    Path("old.png").touch()
     Path("data").mkdir()
+    Path("data/kept.txt").touch()
+    Path("scene").mkdir()
+    Image.new("RGB", (16, 12)).save("scene/a.png")
+    scene(json.dumps({"fl_x": 20, "frames": [{"file_path": "a.png", "transform_matrix": torch.eye(4).tolist()}]}))
     return tmp_path
+
+
+def scene(text: str) -> None:
+    """A nerfstudio scene of one picture."""
+    Path("scene/transforms.json").write_text(text)
+
+
+def cut(name: str) -> None:
+    Path(name).write_bytes(Path(name).read_bytes()[:40])
+
+
+def deep(name: str) -> None:
+    Path(name).write_text("[" * 100_000)
 
 
 class Evil:
@@ -139,6 +160,36 @@ FILES: list[tuple[str, Callable[[], None] | None, list[str], str]] = [
     ("report-exists", None, [*CONVERT, "vm", "--report", "folder.safetensors"], ".html or .png"),
     ("resume-nothing", None, [*CONVERT, "vm", "--resume"], "nothing to resume"),
     ("device", None, [*CONVERT, "vm", "--device", "banana"], "expected auto, cpu or cuda"),
+    ("device-number", None, [*CONVERT, "vm", "--device", "cpu:banana"], "expected auto, cpu or cuda"),
+    ("size-list", None, [*CONVERT, "planes", "--size", "resolutions=64,,128"], "sizes of planes"),
+    ("size-of-another", None, [*CONVERT, "vm", "--size", "levels=2"], "vm has no size 'levels'"),
+    ("convert-missing", None, ["convert", "no.safetensors", "out.safetensors", "--to", "vm"], "no such file"),
+    ("report-no-parent", None, [*CONVERT, "vm", "--report", "no/out.html"], "does not exist"),
+    ("report-is-there", None, [*CONVERT, "vm", "--report", "old.html"], "--force"),
+    ("compare-missing", None, ["compare", "good.safetensors", "no.safetensors"], "no such file"),
+    ("compare-report", None, ["compare", "good.safetensors", "good.safetensors", "--report", "r.txt"], ".html or .png"),
+    ("render-missing", None, ["render", "no.safetensors", "out.png"], "no such file"),
+    ("render-exists", None, [*RENDER, "old.png"], "--force"),
+    ("render-no-parent", None, [*RENDER, "no/out.mp4"], "does not exist"),
+    ("picture-unicode", None, [*RENDER, "out.png", "--size", "²x²"], "WIDTHxHEIGHT"),
+    ("picture-endless", None, [*RENDER, "out.png", "--size", "9" * 5000 + "x1"], "WIDTHxHEIGHT"),
+    ("path-deep", lambda: deep("deep.json"), [*RENDER, "out.png", "--path", "deep.json"], "not a JSON file"),
+    ("eval-out", None, ["eval", "good.safetensors", "data", "--out", "out.jpg"], "ends in .png"),
+    ("eval-missing", None, ["eval", "no.safetensors", "data"], "no such file"),
+    ("eval-data", None, ["eval", "good.safetensors", "nowhere"], "nowhere"),
+    ("validate-missing", None, ["validate", "no.safetensors"], "no such file"),
+    ("validate-nothing", None, ["validate", "nowhere"], "nowhere"),
+    ("fit-suffix", None, ["fit", "demo", "out.ckpt"], "ends in .safetensors"),
+    ("fit-device", None, ["fit", "demo", "out.safetensors", "--device", "tpu"], "expected auto, cpu or cuda"),
+    ("fit-size", None, ["fit", "scene", "out.safetensors", "--size", "levels"], "NAME=VALUE"),
+    ("fit-resume", None, ["fit", "scene", "out.safetensors", "--resume"], "nothing to resume"),
+    ("data-no-frames", lambda: scene('{"frames": []}'), ["fit", "scene", "out.safetensors"], "at least one frame"),
+    ("data-not-json", lambda: scene("{"), ["validate", "scene"], "expected JSON"),
+    ("data-no-image", lambda: Path("scene/a.png").unlink(), ["fit", "scene", "out.safetensors"], "a.png"),
+    ("data-torn-image", lambda: cut("scene/a.png"), ["fit", "scene", "out.safetensors"], "a.png"),
+    ("data-split", None, ["eval", "good.safetensors", "scene", "--split", "banana"], "train, val, test"),
+    ("demo-not-empty", None, ["demo", "--out", "data"], "not empty"),
+    ("long-name", None, [*CONVERT[:2], "x" * 300 + ".safetensors", "--to", "vm"], "File name too long"),
     ("picture-size", None, [*RENDER, "out.png", "--size", "big"], "WIDTHxHEIGHT"),
     ("picture-huge", None, [*RENDER, "out.png", "--size", "99999x1"], "16384"),
     ("picture-suffix", None, [*RENDER, "out.jpeg2"], ".png, .mp4 or .gif"),
@@ -194,6 +245,13 @@ def test_a_mistake_is_one_line_and_exit_code_2(
         ([*CONVERT, "vm", "--sed", "1"], "--seed"),
         (["konvert"], "konvert"),
         (["render", "good.safetensors", "out.mp4", "--fps", "nan"], "--fps"),
+        (["render", "good.safetensors", "out.mp4", "--frames", "0"], "--frames"),
+        (["render", "good.safetensors", "out.png", "--frame", "-1"], "--frame"),
+        (["fit", "scene", "out.safetensors", "--downscale", "0"], "--downscale"),
+        (["fit", "scene", "out.safetensors", "--steps", "many"], "--steps"),
+        (["fit", "scene", "out.safetensors", "--seed", "-1"], "--seed"),
+        (["compare", "good.safetensors"], "Missing argument"),
+        (["info"], "Missing argument"),
     ],
 )
 def test_wrong_usage_is_clicks_own_text_and_exit_code_2(
@@ -221,18 +279,66 @@ def test_block_rows_out_of_range(folder: Path, capsys: pytest.CaptureFixture[str
     assert "block_table" in capsys.readouterr().err
 
 
+SMALL = [f"--size={k}={v}" for k, v in TINY.items()]
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)),
+        # What safetensors really raises.
+        SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)"),
+    ],
+    ids=["system", "safetensors"],
+)
 def test_a_full_disk_is_one_line_and_leaves_nothing(
-    folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, error: Exception
 ) -> None:
     def full(*_: object, **__: object) -> None:
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        raise error
 
     monkeypatch.setattr("fieldcast.fields.files.tensors.save_file", full)
     before = listing(folder)
-    tiny = [f"--size={k}={v}" for k, v in TINY.items()]
-    assert main_guard(cli, [*CONVERT, "hashgrid", *tiny, "--steps", "1", "-q"]) == 1
-    assert "disk full" in capsys.readouterr().err
+    assert main_guard(cli, [*CONVERT, "hashgrid", *SMALL, "--steps", "1", "-q"]) == 1
+    err = capsys.readouterr().err
+    assert err == "fieldcast: disk full while writing out.safetensors\n"
     assert listing(folder) == before
+
+
+def test_a_folder_that_may_not_be_written_to(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    Path("shut").mkdir(mode=0o500)
+    if os.access("shut", os.W_OK):
+        pytest.skip("this user may write anywhere")
+    assert main_guard(cli, ["convert", "good.safetensors", "shut/out.safetensors", "--to", "vm"]) == 2
+    assert "no permission to write in the folder shut" in capsys.readouterr().err
+
+
+def test_a_file_that_may_not_be_read(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    Path("good.safetensors").chmod(0)
+    if os.access("good.safetensors", os.R_OK):
+        pytest.skip("this user may read anything")
+    assert main_guard(cli, ["info", "good.safetensors"]) == 2
+    assert "good.safetensors" in capsys.readouterr().err
+
+
+def test_a_loss_that_diverges_is_exit_code_1(
+    folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = listing(folder)
+    monkeypatch.setattr("fieldcast.distill.pvd.FEATURE_WEIGHT", float("nan"))
+    assert main_guard(cli, [*CONVERT, "hashgrid", *SMALL, "--steps", "20", "-q"]) == 1
+    err = capsys.readouterr().err
+    assert err == "fieldcast: hashgrid to hashgrid: the loss became nan at step 1 of 20; try another --seed\n"
+    assert listing(folder) == before
+
+
+def test_an_empty_field_is_exit_code_1(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    field = fieldcast.open("good.safetensors")
+    field.occupancy_bits.zero_()
+    fieldcast.save(field, "hollow.safetensors")
+    assert main_guard(cli, ["convert", "hollow.safetensors", "out.safetensors", "--to", "vm"]) == 1
+    assert capsys.readouterr().err.startswith("fieldcast: the field is empty")
+    assert not Path("out.safetensors").exists()
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])

@@ -217,6 +217,7 @@ def out_of_memory() -> RuntimeError:
         ),
         (OSError(errno.ENOSPC, "No space left on device"), 1, "disk full"),
         (OSError(errno.ENOSPC, "No space left", "a.ply"), 1, "disk full while writing a.ply"),
+        (OSError(errno.EFBIG, "File too large"), 1, "File too large"),
         (FileNotFoundError(errno.ENOENT, "No such file or directory", "a\x1b.ply"), 1, "a\\x1b.ply: No such file"),
         (ZeroDivisionError("by zero"), 1, "internal error: ZeroDivisionError: by zero; run again with --debug to see"),
     ],
