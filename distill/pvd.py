@@ -7,16 +7,18 @@ colour; every loss is the Frobenius norm of the difference between student and t
     stage 2, to 5,000     0.002 |rgb| + 0.002 |s| + w_F |F|              per sample point
     stage 3, to the end   |C| + 0.002 |rgb| + 0.002 |s| + w_F |F|        and rendered rays, plus the kind's regulariser
 
-with w_F = 0.002 * 0.995^step. Fewer steps shrink the whole schedule in proportion. One random camera a step; random
-background; the teacher's occupancy is the student's and never changes; networks of equal shape are copied from the
-teacher; AdamW with weight decay 0.01, learning rates falling along a cosine to 7e-5.
+with w_F = 0.002 * 0.995^step. Fewer steps shrink the whole schedule in proportion. Random background; the teacher's
+occupancy is the student's and never changes; networks of equal shape are copied from the teacher; AdamW with weight
+decay 0.01, learning rates falling along a cosine to 7e-5.
 
 Where this differs, on purpose:
 - No dataset: cameras come from `Viewpoints`. The released code needs a folder of poses and their intrinsics.
 - The clamp on log density is in the loss alone. In the released code the fields themselves are clamped, which fills
   occupied but empty space with fog (sigma >= 0.135); here a density below e^-2 is pulled down by the rendered rays.
 - Appearance features of a VM student are not clamped with the density's clamp, which makes them unreachable.
-- The jitter of samples along rays is drawn anew each step, not from a constant seed.
+- The rays of a step come from many cameras, where the released code has one random camera a step; samples that no
+  light reaches through the teacher are left out; and what the teacher says is taught four times (`lessons.py`).
+- The jitter of samples along rays is drawn anew for each ray, not from a constant seed.
 - Rays per step follow a budget of samples that suits the device, where the released code has 4,096 rays.
 - float32, where the released code has float16 with a gradient scaler.
 """
@@ -30,13 +32,11 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from fieldcast.distill.viewpoints import Viewpoints
-from fieldcast.fields.cameras import Rays
+from fieldcast.distill.lessons import POOL, USES, Lesson, Lessons
 from fieldcast.fields.field import Field
 from fieldcast.fields.fit import sample_budget
 from fieldcast.fields.progress import Progress, silent
 from fieldcast.fields.rendering.rays import composite
-from fieldcast.fields.rendering.sampling import Sampler, Samples
 from fieldcast.fields.training import Training, cosine
 
 PUBLISHED_STEPS = 30_000
@@ -61,20 +61,18 @@ def distill_pvd(
     teacher.requires_grad_(False)
     copy_networks(teacher, student)
     features_agree = teacher.shares_features and student.shares_features
-    camera, sampler = Viewpoints(teacher), Sampler.of(teacher)
-    budget, rays = sample_budget(student), torch.tensor([512])
+    budget = sample_budget(student)
+    lessons = Lessons(teacher, seed, pool=min(POOL, max(budget, steps * budget // USES)))
 
     def loss(step: int, generator: torch.Generator) -> Tensor:
         published = step * PUBLISHED_STEPS / steps
-        batch = random_rays(camera, int(rays), generator, teacher.device)
-        samples = sampler(batch, generator, jitter=True)
-        rays.copy_((rays * budget / max(len(samples), 1)).clamp(rays / 2, rays * 2).clamp(64, 1 << 13).long())
+        lesson = lessons.next(budget)
         if features_agree and published < STAGE_ENDS[0]:
-            return feature_weight(published) * feature_loss(teacher, student, samples)
-        background = torch.rand(len(batch), 3, generator=generator).to(teacher.device)
+            return feature_weight(published) * feature_loss(teacher, student, lesson)
+        background = torch.rand(len(lesson), 3, generator=generator).to(teacher.device)
         feature = feature_weight(published) if features_agree else 0.0
         rendered = published >= STAGE_ENDS[1]
-        return block_loss(teacher, student, samples, background, feature, rendered)
+        return block_loss(teacher, student, lesson, background, feature, rendered)
 
     Training(
         student,
@@ -84,7 +82,7 @@ def distill_pvd(
         seed,
         f"{teacher.spec.kind} to {student.spec.kind}",
         weight_decay=0.01,
-        state={"rays": rays},
+        state={"lessons": lessons.place},
         identity={"recipe": "pvd", "teacher": fingerprint(teacher) if checkpoint else ""},
         checkpoint=checkpoint,
         resume=resume,
@@ -116,13 +114,6 @@ def copy_networks(teacher: Field, student: Field) -> list[str]:
     return copied
 
 
-def random_rays(viewpoints: Viewpoints, count: int, generator: torch.Generator, device: torch.device) -> Rays:
-    """Rays through random pixel centres of one random camera."""
-    camera = viewpoints.draw(1, generator)
-    pixel = (torch.rand(count, 2, generator=generator) * camera.size[0]).floor() + 0.5
-    return camera.rays(torch.zeros(count, dtype=torch.long), pixel).to(device)
-
-
 def feature_weight(published: float) -> float:
     """w_F at a step of the published schedule."""
     return FEATURE_WEIGHT * float(FEATURE_DECAY**published)
@@ -139,30 +130,25 @@ def difference(student: Tensor, teacher: Tensor) -> Tensor:
     return torch.sqrt((student - teacher).square().sum() + 1e-20)  # its gradient is finite at 0 too
 
 
-def feature_loss(teacher: Field, student: Field, samples: Samples) -> Tensor:
+def feature_loss(teacher: Field, student: Field, lesson: Lesson) -> Tensor:
     """|F_student - F_teacher| at the sample points."""
-    with torch.no_grad():
-        target = clamped(teacher, teacher.features(samples.x))[1]
-    return difference(clamped(student, student.features(samples.x))[1], target)
+    return difference(clamped(student, student.features(lesson.samples.x))[1], clamped(teacher, lesson.features)[1])
 
 
 def block_loss(
-    teacher: Field, student: Field, samples: Samples, background: Tensor, feature: float, rendered: bool
+    teacher: Field, student: Field, lesson: Lesson, background: Tensor, feature: float, rendered: bool
 ) -> Tensor:
     """The losses of stages 2 and 3; `feature` is w_F, `rendered` adds the rays."""
-    with torch.no_grad():
-        f_t = teacher.features(samples.x)
-        sigma_t, rgb_t = teacher.decode(f_t, samples.d)
-        s_t, clamped_t = clamped(teacher, f_t)
+    samples = lesson.samples
+    s_t, clamped_t = clamped(teacher, lesson.features)
     f_s = student.features(samples.x)
     sigma_s, rgb_s = student.decode(f_s, samples.d)
     s_s, clamped_s = clamped(student, f_s)
-    total = POINT_WEIGHT * (difference(rgb_s, rgb_t) + difference(s_s, s_t))
+    total = POINT_WEIGHT * (difference(rgb_s, lesson.rgb) + difference(s_s, s_t))
     if feature > 0:
         total = total + feature * difference(clamped_s, clamped_t)
     if rendered:
-        with torch.no_grad():
-            target = composite(sigma_t, rgb_t, samples, background).rgb
+        target = lesson.color + lesson.transmittance[:, None] * background
         total = total + difference(composite(sigma_s, rgb_s, samples, background).rgb, target)
         penalty = student.regularizer()
         total = total if penalty is None else total + penalty

@@ -20,6 +20,7 @@ from torch import Tensor
 from fieldcast.distill import RECIPES, compare, convert, pvd, student_spec
 from fieldcast.distill.convert import known_occupancy, resized, tightened
 from fieldcast.distill.fidelity import comparison_views, occupancy_iou
+from fieldcast.distill.lessons import Lesson, Lessons, hits, light_reaching, observe
 from fieldcast.distill.pvd import block_loss, clamped, copy_networks, feature_loss, feature_weight, fingerprint
 from fieldcast.distill.report import describe, report, triptych, write_report
 from fieldcast.distill.viewpoints import Viewpoints, small_turns
@@ -27,7 +28,7 @@ from fieldcast.errors import FieldcastError, InputError
 from fieldcast.fields import KINDS, Cameras, Field, FieldSpec, Image, Occupancy, Space, build, default_spec, training
 from fieldcast.fields.cameras import look_at, orbit, pinhole
 from fieldcast.fields.files.tensors import read_tensors
-from fieldcast.fields.rendering import Sampler, Samples
+from fieldcast.fields.rendering import Sampler, Samples, composite
 
 TINY: dict[str, dict[str, Any]] = {
     "mlp": {"layers": 3, "width": 64, "skip": 1, "octaves": 3, "code": 16, "hidden": 16},
@@ -458,24 +459,25 @@ def test_losses_are_norms_of_differences() -> None:
         return f, rgb.double().numpy(), np.array(picture)
 
     (f_t, rgb_t, c_t), (f_s, rgb_s, c_s) = say(teacher), say(student)
-    norm = np.linalg.norm
+    norm, lesson = np.linalg.norm, observe(teacher, samples, 0)
     point = 0.002 * (norm(rgb_s - rgb_t) + norm(f_s[:, 0] - f_t[:, 0]))
-    assert float(feature_loss(teacher, student, samples).detach()) == pytest.approx(norm(f_s - f_t), rel=1e-4)
-    stage2 = block_loss(teacher, student, samples, background, 0.7, False)
+    assert float(feature_loss(teacher, student, lesson).detach()) == pytest.approx(norm(f_s - f_t), rel=1e-4)
+    stage2 = block_loss(teacher, student, lesson, background, 0.7, False)
     assert float(stage2.detach()) == pytest.approx(point + 0.7 * norm(f_s - f_t), rel=1e-4)
-    stage3 = block_loss(teacher, student, samples, background, 0.0, True)
+    stage3 = block_loss(teacher, student, lesson, background, 0.0, True)
     assert float(stage3.detach()) == pytest.approx(point + norm(c_s - c_t), rel=1e-4)
 
 
 def test_a_vm_student_is_regularised_in_the_last_stage() -> None:
-    teacher, samples = ball(), some_samples()
+    teacher = ball()
+    lesson = observe(teacher, some_samples(), 0)
     student = build(tiny("vm"), seed=0)
     with_rays, without = copy.deepcopy(student), student
     with_rays.regularizer = lambda: torch.tensor(100.0)  # type: ignore[method-assign]
     without.regularizer = lambda: None  # type: ignore[method-assign]
     for rendered, expected in ((True, 100.0), (False, 0.0)):
         a, b = (
-            float(block_loss(teacher, s, samples, torch.ones(3), 0.0, rendered).detach()) for s in (with_rays, without)
+            float(block_loss(teacher, s, lesson, torch.ones(3), 0.0, rendered).detach()) for s in (with_rays, without)
         )
         assert a - b == pytest.approx(expected, abs=1e-3)
 
@@ -483,11 +485,86 @@ def test_a_vm_student_is_regularised_in_the_last_stage() -> None:
 def test_a_perfect_student_has_finite_gradients() -> None:
     teacher = ball()
     student = copy.deepcopy(teacher)
-    loss = block_loss(teacher, student, some_samples(), torch.ones(3), 1.0, True)
+    loss = block_loss(teacher, student, observe(teacher, some_samples(), 0), torch.ones(3), 1.0, True)
     loss.backward()
     assert all(p.grad is None or bool(torch.isfinite(p.grad).all()) for p in student.parameters())
     empty = Samples(torch.tensor([0, 0]), *(torch.zeros(0) for _ in range(2)), *(torch.zeros(0, 3) for _ in range(2)))
-    assert float(block_loss(teacher, student, empty, torch.ones(3), 1.0, False).detach()) < 1e-6
+    assert float(block_loss(teacher, student, observe(teacher, empty, 0), torch.ones(3), 1.0, False).detach()) < 1e-6
+
+
+# --- what is taught
+
+
+def everything(lesson: Lesson) -> tuple[Tensor, ...]:
+    s = lesson.samples
+    return s.starts, s.t, s.dt, s.x, s.d, lesson.features, lesson.rgb, lesson.color, lesson.transmittance
+
+
+def test_light_reaching_is_what_is_left_of_it() -> None:
+    """Against a loop; one ray is opaque at once, and the next one knows nothing of it."""
+    tau = torch.tensor([0.5, 1e30, 1.0, 0.25, 2.0, 0.0])
+    found = light_reaching(tau, torch.tensor([0, 3, 3, 6, 6]))
+    expected = [1.0, math.exp(-0.5), 0.0, 1.0, math.exp(-0.25), math.exp(-2.25)]
+    torch.testing.assert_close(found.float(), torch.tensor(expected))
+
+
+@pytest.mark.parametrize("opaque", [0.0, 1e-3, 0.5])
+def test_a_teacher_says_what_it_shows(opaque: float) -> None:
+    """Dropping what no light reaches changes no ray by more than that light; the rest is what the field computes."""
+    teacher = ball()
+    rays = orbit(Space(BOX.aabb), torch.zeros(1), torch.full((1,), 0.3), 3.2, width=20, height=20, fov=0.6).image_rays(
+        0
+    )
+    samples = Sampler.of(teacher)(rays)
+    whole, lesson = observe(teacher, samples, 0), observe(teacher, samples, opaque)
+    assert len(lesson) == len(whole) == 400
+    assert float((lesson.color - whole.color).abs().max()) <= opaque + 1e-6
+    if opaque:
+        assert len(lesson.samples) < len(samples)
+    features = teacher.features(lesson.samples.x)
+    torch.testing.assert_close(lesson.features, features)
+    sigma, rgb = teacher.decode(features, lesson.samples.d)
+    torch.testing.assert_close(lesson.rgb, rgb)
+    seen = composite(sigma, rgb, lesson.samples, torch.zeros(3))
+    torch.testing.assert_close(lesson.color, seen.rgb)
+    torch.testing.assert_close(lesson.transmittance, seen.transmittance)
+
+
+def test_rays_that_hit_nothing_teach_nothing() -> None:
+    samples = some_samples()
+    left = hits(samples)
+    assert left.starts.tolist() == [0, 25, 60]
+    assert torch.equal(left.t, samples.t)
+    teacher = ball()
+    teacher.occupancy_bits.zero_()
+    lesson = Lessons(teacher, 0, pool=100).next(50)
+    assert len(lesson) == len(lesson.samples) == 0
+
+
+def test_a_course_is_the_same_for_the_same_seed_and_can_be_continued() -> None:
+    teacher = ball()
+    first, again, other = (Lessons(teacher, seed, pool=6000) for seed in (0, 0, 1))
+    course = [first.next(12_000) for _ in range(30)]
+    assert first.place[0] >= 1  # more than one pool of rays
+    for lesson in course[:17]:
+        assert all(map(torch.equal, everything(lesson), everything(again.next(12_000))))
+    assert float(other.next(12_000).samples.t[0]) != float(course[0].samples.t[0])
+    late = Lessons(teacher, 0, pool=6000)
+    late.place.copy_(again.place)
+    assert all(map(torch.equal, everything(late.next(12_000)), everything(course[17])))
+
+
+def test_each_ray_is_taught_four_times_and_no_lesson_is_too_long() -> None:
+    course = Lessons(ball(), 0, pool=6000)
+    seen, lengths = [], []
+    while course.place[0] == 0:
+        lesson = course.next(1500)
+        seen.append(lesson.color)
+        lengths.append(len(lesson.samples))
+        assert int(lesson.samples.starts[-1]) == len(lesson.samples)
+    quarter = len(torch.cat(seen)) // 4
+    assert torch.equal(torch.cat(seen)[:quarter], torch.cat(seen)[-quarter:])
+    assert max(lengths) <= 1500
 
 
 # --- where it is looked from

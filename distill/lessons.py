@@ -1,0 +1,146 @@
+"""What a teacher shows: rays from many cameras, and what it says at those of their samples that can be seen.
+
+A teacher is asked once and what it said is taught several times: asking costs more than learning does for most kinds.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from fieldcast.distill.viewpoints import Viewpoints
+from fieldcast.fields.cameras import Rays
+from fieldcast.fields.field import Field
+from fieldcast.fields.kernels.compositing import ray_of_sample
+from fieldcast.fields.rendering.rays import OPAQUE, composite
+from fieldcast.fields.rendering.sampling import Sampler, Samples
+
+CAMERAS, RAYS = 64, 1 << 12  # looked through at once
+POOL = 1 << 19  # samples that are kept at hand
+USES = 4  # times that each is taught
+CHUNK = 1 << 16  # points the teacher is asked about at once
+
+
+@dataclass(frozen=True)
+class Lesson:
+    """Samples, and what the teacher says there.
+
+    features: [M, F]. rgb: [M, 3]. color: [R, 3] of the rays, over black; transmittance: [R] behind their samples.
+    """
+
+    samples: Samples
+    features: Float[Tensor, "m f"]
+    rgb: Float[Tensor, "m 3"]
+    color: Float[Tensor, "r 3"]
+    transmittance: Float[Tensor, " r"]
+
+    def __len__(self) -> int:
+        """How many rays."""
+        return len(self.transmittance)
+
+    def rays(self, first: int, last: int) -> Lesson:
+        """The lesson of the rays from `first` to before `last`."""
+        starts = self.samples.starts[first : last + 1]
+        m = slice(int(starts[0]), int(starts[-1]))
+        s = self.samples
+        samples = Samples(starts - starts[0], s.t[m], s.dt[m], s.x[m], s.d[m])
+        return Lesson(samples, self.features[m], self.rgb[m], self.color[first:last], self.transmittance[first:last])
+
+
+class Lessons:
+    """An endless course of lessons, the same for the same seed.
+
+    place: [2], the number of the pool of rays that is being taught, and how many of its rays were; continues a course.
+    """
+
+    def __init__(self, teacher: Field, seed: int, pool: int = POOL) -> None:
+        """pool: how many samples are kept at hand."""
+        self.teacher, self.seed, self.size = teacher, seed, pool
+        self.views, self.sampler = Viewpoints(teacher), Sampler.of(teacher)
+        self.place = torch.tensor([0, 0])
+        self._number = -1
+        self._pool: Lesson | None = None
+
+    def next(self, points: int) -> Lesson:
+        """The next rays, as many as have at most `points` samples, but one at least if any ray hits anything."""
+        number, taught = self.place.tolist()
+        pool = self._pool_of(number)
+        first = taught % max(len(pool), 1)
+        starts = pool.samples.starts
+        last = int(torch.searchsorted(starts, starts[first] + points, right=True)) - 1
+        last = min(max(last, first + 1), len(pool))
+        taught += last - first
+        done = taught >= USES * len(pool)
+        self.place.copy_(torch.tensor([number + 1, 0] if done else [number, taught]))
+        return pool.rays(first, last)
+
+    def _pool_of(self, number: int) -> Lesson:
+        if self._pool is None or self._number != number:
+            self._pool = None  # before the next one is made: memory holds one
+            generator = torch.Generator().manual_seed((self.seed + 1) * 1_000_003 + number)
+            self._pool, self._number = self._gather(generator), number
+        return self._pool
+
+    def _gather(self, generator: torch.Generator) -> Lesson:
+        """Enough rays for a pool, or what was found when most of them hit nothing."""
+        parts: list[Lesson] = []
+        found = 0
+        for _ in range(8 + 4 * self.size // RAYS):
+            rays = random_rays(self.views, RAYS, generator, self.teacher.device)
+            parts.append(observe(self.teacher, hits(self.sampler(rays, generator, jitter=True))))
+            found += len(parts[-1].samples)
+            if found >= self.size:
+                break
+        return joined(parts)
+
+
+def random_rays(views: Viewpoints, count: int, generator: torch.Generator, device: torch.device) -> Rays:
+    """Rays through random pixel centres of random cameras."""
+    cameras = views.draw(CAMERAS, generator)
+    which = torch.randint(CAMERAS, (count,), generator=generator)
+    pixel = (torch.rand(count, 2, generator=generator) * cameras.size[which]).floor() + 0.5
+    return cameras.rays(which, pixel).to(device)
+
+
+def hits(samples: Samples) -> Samples:
+    """The samples without the rays that have none: there is nothing to learn from them."""
+    starts = samples.starts
+    kept = torch.cat([starts[:1], starts[1:][starts.diff() > 0]])
+    return Samples(kept, samples.t, samples.dt, samples.x, samples.d)
+
+
+@torch.no_grad()
+def observe(teacher: Field, samples: Samples, opaque: float = OPAQUE) -> Lesson:
+    """What the teacher says at the samples that more than `opaque` of the light reaches; the others are dropped."""
+    features = torch.cat([teacher.features(x) for x in samples.x.split(CHUNK)])
+    sigma = teacher.spec.density(features[:, 0]) / teacher.spec.space.unit
+    seen = light_reaching(sigma * samples.dt, samples.starts) > opaque
+    starts = torch.cat([samples.starts[:1], seen.cumsum(0)])[samples.starts]
+    samples = Samples(starts, samples.t[seen], samples.dt[seen], samples.x[seen], samples.d[seen])
+    features, sigma = features[seen], sigma[seen]
+    rgb = torch.cat([teacher.color(f, d) for f, d in zip(features.split(CHUNK), samples.d.split(CHUNK), strict=True)])
+    rendered = composite(sigma, rgb, samples, rgb.new_zeros(3))
+    return Lesson(samples, features, rgb, rendered.rgb, rendered.transmittance)
+
+
+def light_reaching(tau: Float[Tensor, " m"], starts: Tensor) -> Float[Tensor, " m"]:
+    """The transmittance before each of the packed samples. The running sum over all rays needs float64."""
+    depth = tau.double().clamp(max=128)  # exp(-128) is nothing, and infinity would swallow the rays behind
+    before = depth.cumsum(0) - depth
+    ray = ray_of_sample(starts, len(tau))
+    at_start = torch.cat([before, before.new_zeros(1)])[starts[:-1]]
+    return torch.exp(at_start[ray] - before)
+
+
+def joined(parts: list[Lesson]) -> Lesson:
+    """Lessons, one behind the other."""
+    counts = torch.cat([p.samples.starts.diff() for p in parts])
+    starts = torch.cat([counts.new_zeros(1), counts.cumsum(0)])
+    t, dt, x, d = (torch.cat([getattr(p.samples, n) for p in parts]) for n in ("t", "dt", "x", "d"))
+    features, rgb, color, left = (
+        torch.cat([getattr(p, n) for p in parts]) for n in ("features", "rgb", "color", "transmittance")
+    )
+    return Lesson(Samples(starts, t, dt, x, d), features, rgb, color, left)
