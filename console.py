@@ -136,7 +136,7 @@ def _silence() -> Iterator[Progress]:
 class _Meter:
     """Where the work is, and how long it still takes.
 
-    The rate is measured from the first call on: resumed work does not begin at 0.
+    The rate is measured from the first call of each kind of work on: resumed work does not begin at 0.
     """
 
     started: float = field(default_factory=lambda: time.monotonic())
@@ -146,8 +146,9 @@ class _Meter:
     note: str = ""
 
     def update(self, done: int, total: int, note: str) -> None:
+        if self.first is None or total != self.total:
+            self.first = time.monotonic(), done
         self.done, self.total, self.note = done, total, note
-        self.first = self.first or (time.monotonic(), done)
 
     @property
     def elapsed(self) -> float:

@@ -15,11 +15,12 @@ from fieldcast.distill.viewpoints import Viewpoints
 from fieldcast.fields.cameras import Rays
 from fieldcast.fields.field import Field
 from fieldcast.fields.kernels.compositing import ray_of_sample
+from fieldcast.fields.progress import Progress, silent
 from fieldcast.fields.rendering.rays import OPAQUE, composite
 from fieldcast.fields.rendering.sampling import Sampler, Samples
 
 CAMERAS, RAYS = 64, 1 << 12  # looked through at once
-POOL = 1 << 19  # samples that are kept at hand
+POOL = 1 << 21  # samples that are kept at hand: about 200 MB
 USES = 4  # times that each is taught
 CHUNK = 1 << 16  # points the teacher is asked about at once
 
@@ -56,9 +57,9 @@ class Lessons:
     place: [2], the number of the pool of rays that is being taught, and how many of its rays were; continues a course.
     """
 
-    def __init__(self, teacher: Field, seed: int, pool: int = POOL) -> None:
+    def __init__(self, teacher: Field, seed: int, pool: int = POOL, progress: Progress = silent) -> None:
         """pool: how many samples are kept at hand."""
-        self.teacher, self.seed, self.size = teacher, seed, pool
+        self.teacher, self.seed, self.size, self.progress = teacher, seed, pool, progress
         self.views, self.sampler = Viewpoints(teacher), Sampler.of(teacher)
         self.place = torch.tensor([0, 0])
         self._number = -1
@@ -92,6 +93,7 @@ class Lessons:
             rays = random_rays(self.views, RAYS, generator, self.teacher.device)
             parts.append(observe(self.teacher, hits(self.sampler(rays, generator, jitter=True))))
             found += len(parts[-1].samples)
+            self.progress(min(found, self.size), self.size, "asking the teacher")
             if found >= self.size:
                 break
         return joined(parts)

@@ -62,7 +62,7 @@ def distill_pvd(
     copy_networks(teacher, student)
     features_agree = teacher.shares_features and student.shares_features
     budget = sample_budget(student)
-    lessons = Lessons(teacher, seed, pool=min(POOL, max(budget, steps * budget // USES)))
+    lessons = Lessons(teacher, seed, pool=min(POOL, max(budget, steps * budget // USES)), progress=progress)
 
     def loss(step: int, generator: torch.Generator) -> Tensor:
         published = step * PUBLISHED_STEPS / steps

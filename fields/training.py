@@ -15,6 +15,7 @@ from torch import Tensor
 from fieldcast.errors import FieldcastError, InputError
 from fieldcast.fields.field import Field
 from fieldcast.fields.files.tensors import read_tensors, write_tensors
+from fieldcast.fields.heads import trained_in, training_precision
 from fieldcast.fields.progress import Progress, silent
 
 CHECKPOINT_SECONDS = 30.0
@@ -47,6 +48,14 @@ class Training:
         optimizer = self._optimizer()
         generator = torch.Generator().manual_seed(self.seed)
         start = self._load(optimizer, generator) if self.resume else 0
+        with trained_in(self.field, training_precision(self.field.device)):
+            self._steps(start, optimizer, generator, progress)
+        if self.checkpoint:
+            self.checkpoint.unlink(missing_ok=True)
+
+    def _steps(
+        self, start: int, optimizer: torch.optim.Optimizer, generator: torch.Generator, progress: Progress
+    ) -> None:
         saved, started = time.monotonic(), time.monotonic()
         for step in range(start, self.steps):
             for group in optimizer.param_groups:
@@ -65,8 +74,6 @@ class Training:
             if self.checkpoint and time.monotonic() - saved > CHECKPOINT_SECONDS and done < self.steps:
                 self._save(self.checkpoint, done, optimizer, generator)
                 saved = time.monotonic()
-        if self.checkpoint:
-            self.checkpoint.unlink(missing_ok=True)
 
     def _optimizer(self) -> torch.optim.Optimizer:
         stride = self.field.stride(self.steps)

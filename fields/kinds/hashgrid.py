@@ -11,7 +11,7 @@ from torch import Tensor
 
 from fieldcast.fields.encodings.grids import HashEncoding, HashSizes
 from fieldcast.fields.field import Field
-from fieldcast.fields.heads import ColorNet, activate_color, sigma_net
+from fieldcast.fields.heads import ColorNet, SigmaNet, activate_color
 from fieldcast.fields.spec import FieldSpec
 
 
@@ -30,7 +30,7 @@ class HashgridField(Field):
     def __init__(self, spec: FieldSpec) -> None:
         super().__init__(spec)
         self.encoding = HashEncoding(spec.sizes)
-        self.sigma_net = sigma_net(self.encoding.width, spec.sizes.hidden)
+        self.sigma_net = SigmaNet(self.encoding.width, spec.sizes.hidden)
         self.color_net = ColorNet(spec.sizes.hidden)
 
     def features(self, x: Float[Tensor, "n 3"]) -> Float[Tensor, "n f"]:

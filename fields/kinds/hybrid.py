@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from fieldcast.fields.encodings.grids import Channels, HashEncoding, HashSizes, Resolution, VmEncoding
 from fieldcast.fields.field import Field
-from fieldcast.fields.heads import ColorNet, activate_color, sigma_net
+from fieldcast.fields.heads import ColorNet, SigmaNet, activate_color
 from fieldcast.fields.spec import FieldSpec
 
 
@@ -40,7 +40,7 @@ class HybridField(Field):
         sizes: HybridSizes = spec.sizes
         self.encodings = nn.ModuleList([HashEncoding(sizes), VmEncoding(sizes.vm_resolution, sizes.vm_channels)])
         width = sizes.levels * sizes.channels + 3 * sizes.vm_channels
-        self.sigma_net = sigma_net(width, sizes.hidden)
+        self.sigma_net = SigmaNet(width, sizes.hidden)
         self.color_net = ColorNet(sizes.hidden)
 
     def features(self, x: Float[Tensor, "n 3"]) -> Float[Tensor, "n f"]:

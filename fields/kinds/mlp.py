@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from fieldcast.fields.encodings.frequency import frequencies
 from fieldcast.fields.field import Field
-from fieldcast.fields.heads import ColorNet, activate_color, sigma_net
+from fieldcast.fields.heads import ColorNet, Network, SigmaNet, activate_color
 from fieldcast.fields.spec import FieldSpec
 
 
@@ -31,6 +31,30 @@ class MlpSizes:
     hidden: Annotated[int, Meta(ge=1, le=1024)] = 64
 
 
+class Trunk(Network, nn.ModuleList):
+    """Encoded points [N, e] to a code [N, code]; the layer `skip` sees the encoding again."""
+
+    def __init__(self, encoded: int, sizes: MlpSizes) -> None:
+        nn.ModuleList.__init__(self)
+        self.skip = sizes.skip
+        for layer in range(sizes.layers):
+            inputs = encoded if layer == 0 else sizes.width
+            if layer == sizes.skip and layer > 0:
+                inputs += encoded
+            self.append(nn.Linear(inputs, sizes.width if layer < sizes.layers - 1 else sizes.code))
+
+    def run(self, *inputs: Tensor) -> Tensor:
+        (encoded,) = inputs
+        h = encoded
+        for layer, linear in enumerate(self):
+            if layer == self.skip and layer > 0:
+                h = torch.cat([encoded, h], -1)
+            h = linear(h)
+            if layer < len(self) - 1:
+                h = torch.relu(h)
+        return h
+
+
 class MlpField(Field):
     """Block 1: frequencies, trunk and sigma_net. Block 2: color_net."""
 
@@ -40,26 +64,13 @@ class MlpField(Field):
     def __init__(self, spec: FieldSpec) -> None:
         super().__init__(spec)
         sizes: MlpSizes = spec.sizes
-        encoded = 3 * (1 + 2 * sizes.octaves)
-        self.trunk = nn.ModuleList()
-        for layer in range(sizes.layers):
-            inputs = encoded if layer == 0 else sizes.width
-            if layer == sizes.skip and layer > 0:
-                inputs += encoded
-            self.trunk.append(nn.Linear(inputs, sizes.width if layer < sizes.layers - 1 else sizes.code))
-        self.sigma_net = sigma_net(sizes.code, sizes.hidden)
+        self.trunk = Trunk(3 * (1 + 2 * sizes.octaves), sizes)
+        self.sigma_net = SigmaNet(sizes.code, sizes.hidden)
         self.color_net = ColorNet(sizes.hidden)
 
     def features(self, x: Float[Tensor, "n 3"]) -> Float[Tensor, "n f"]:
         encoded = frequencies(self.normalized(x), self.spec.sizes.octaves)
-        h = encoded
-        for layer, linear in enumerate(self.trunk):
-            if layer == self.spec.sizes.skip and layer > 0:
-                h = torch.cat([encoded, h], -1)
-            h = linear(h)
-            if layer < len(self.trunk) - 1:
-                h = torch.relu(h)
-        return self.sigma_net(h)  # type: ignore[no-any-return]
+        return self.sigma_net(self.trunk(encoded))  # type: ignore[no-any-return]
 
     def color(self, features: Float[Tensor, "n f"], d: Float[Tensor, "n 3"]) -> Float[Tensor, "n 3"]:
         return activate_color(self.color_net(features[:, 1:], d), self.spec.color)

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from fieldcast.fields.encodings.grids import Channels, PlanesEncoding, Resolution
 from fieldcast.fields.field import Field
-from fieldcast.fields.heads import ColorNet, activate_color, sigma_net
+from fieldcast.fields.heads import ColorNet, SigmaNet, activate_color
 from fieldcast.fields.spec import FieldSpec
 
 
@@ -34,7 +34,7 @@ class PlanesField(Field):
         super().__init__(spec)
         sizes: PlanesSizes = spec.sizes
         self.encoding = PlanesEncoding(sizes.resolutions, sizes.channels, sizes.combine)
-        self.sigma_net = sigma_net(self.encoding.width, sizes.hidden)
+        self.sigma_net = SigmaNet(self.encoding.width, sizes.hidden)
         self.color_net = ColorNet(sizes.hidden)
 
     def features(self, x: Float[Tensor, "n 3"]) -> Float[Tensor, "n f"]:
