@@ -32,11 +32,12 @@ def test_bfloat16_is_float32_but_for_its_rounding(kind: str, rows: int) -> None:
         assert rgb.dtype == torch.float32
         assert rgb.shape == (rows, 3)
         parameters = list(field.color_net.parameters())
-        results.append([rgb, *torch.autograd.grad((rgb * weights).sum(), [x, *parameters])])
+        results.append([rgb.detach(), *torch.autograd.grad((rgb * weights).sum(), [x, *parameters])])
     for exact, rounded in zip(*results, strict=True):
         assert exact.dtype == rounded.dtype == torch.float32
         # As a whole: a unit that is nearly 0 may be on in one and off in the other.
-        assert float((exact - rounded).norm()) <= 0.03 * float(exact.norm())
+        assert float((exact - rounded).norm()) <= 0.12 * float(exact.norm())
+    assert torch.allclose(*(rgb for rgb, *_ in results), rtol=0, atol=2e-3)
 
 
 @pytest.mark.parametrize("kind", SIZES)
