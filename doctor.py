@@ -16,11 +16,14 @@ def examine() -> dict[str, Any]:
     import torch
 
     import fieldcast
+    from fieldcast.fields.heads import training_precision
 
     facts: dict[str, Any] = {"fieldcast": fieldcast.__version__, "python": platform.python_version()}
     facts |= {name: _version(name) for name in PACKAGES}
     facts["cores"] = os.cpu_count()
     facts["torch threads"] = torch.get_num_threads()
+    precision = training_precision(torch.device("cpu"))
+    facts["networks in training"] = str(precision).removeprefix("torch.")
     facts["cuda"] = torch.cuda.get_device_name() if torch.cuda.is_available() else "none: everything runs on the CPU"
     facts["mesh views"] = "yes" if find_spec("embreex") else "no: pip install embreex"
     facts["mp4"] = _ffmpeg()

@@ -171,6 +171,7 @@ def test_doctor(capsys: Captured) -> None:
     assert facts["fieldcast"] == fieldcast.__version__
     assert facts["torch"] == version("torch")
     assert facts["cores"] == os.cpu_count()
+    assert facts["networks in training"] in ("bfloat16", "float32")
     assert "torch" in run(capsys, "doctor")[0]
 
 
