@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from fieldcast.fields.files import open as open
     from fieldcast.fields.files import save as save
     from fieldcast.fields.scenes import open_scene as open_scene
+    from fieldcast.process import prepare as prepare
 
 __version__ = "0.1.0"
 
@@ -33,6 +34,7 @@ _HOMES = {
     "fit": "fieldcast.fields",
     "open": "fieldcast.fields.files",
     "open_scene": "fieldcast.fields.scenes",
+    "prepare": "fieldcast.process",
     "render": "fieldcast.fields",
     "save": "fieldcast.fields.files",
 }

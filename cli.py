@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import shlex
 import sys
@@ -15,6 +14,7 @@ import click
 
 from fieldcast.console import Console, main_guard
 from fieldcast.errors import InputError
+from fieldcast.process import prepare
 
 if TYPE_CHECKING:
     from fieldcast.fields.field import Field
@@ -542,9 +542,7 @@ def provenance(source: str, digest: str = "", parents: list[dict[str, Any]] | No
 
 def main() -> None:
     """The console script."""
-    # Idle OpenMP threads sleep instead of spinning: six times the speed when another program keeps a core busy,
-    # and no loss when none does. It must be said before torch is imported.
-    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+    prepare()
     sys.exit(main_guard(cli))
 
 

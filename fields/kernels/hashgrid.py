@@ -120,8 +120,7 @@ class _HashEncode(torch.autograd.Function):
         ctx.save_for_backward(u, table)
         ctx.levels = levels
         features = u.new_empty(len(u), len(levels) * table.shape[1])
-        use_threads()
-        _forward(*arrays(u, table), *_level_arrays(levels), features.numpy())
+        _forward(*arrays(u, table), *_level_arrays(levels), features.numpy(), use_threads())
         return features
 
     @staticmethod
@@ -141,7 +140,7 @@ class _HashEncode(torch.autograd.Function):
         return grad_u, grad_table, None
 
 
-CHUNK = 256  # points whose corners are kept at hand
+CHUNK = 512  # points whose corners are kept at hand
 
 
 @lru_cache(maxsize=64)
@@ -182,23 +181,26 @@ def _corners(u: Array, first: int, count: int, scale: float, layout: Array, inde
 
 
 @kernel
-def _forward(u: Array, table: Array, scales: Array, layout: Array, features: Array) -> None:
-    """One channel after the other: what the first reads is in the cache for the others."""
+def _forward(u: Array, table: Array, scales: Array, layout: Array, features: Array, threads: int) -> None:
+    """A thread takes its share of the points through one level after the other, whose rows then stay in the cache."""
     n, c = u.shape[0], table.shape[1]
-    for chunk in prange((n + CHUNK - 1) // CHUNK):
-        first = chunk * CHUNK
-        count = min(CHUNK, n - first)
+    share = (n + threads - 1) // threads
+    for thread in prange(threads):
         index, w = np.zeros((8, CHUNK), np.uint32), np.zeros((8, CHUNK), np.float32)
+        end = min((thread + 1) * share, n)
         for level in range(len(scales)):
-            _corners(u, first, count, scales[level], layout[level], index, w)
-            for k in range(c):
-                v = table[:, k]
-                for i in range(count):
-                    low = w[0, i] * v[index[0, i]] + w[1, i] * v[index[1, i]]
-                    low += w[2, i] * v[index[2, i]] + w[3, i] * v[index[3, i]]
-                    high = w[4, i] * v[index[4, i]] + w[5, i] * v[index[5, i]]
-                    high += w[6, i] * v[index[6, i]] + w[7, i] * v[index[7, i]]
-                    features[first + i, level * c + k] = low + high
+            for first in range(thread * share, end, CHUNK):
+                count = min(CHUNK, end - first)
+                _corners(u, first, count, scales[level], layout[level], index, w)
+                for k in range(0, c, 2):
+                    last = min(k + 1, c - 1)  # two neighbouring channels at once; of a single one, twice the same
+                    for i in range(count):
+                        a, b = np.float32(0), np.float32(0)
+                        for j in range(8):
+                            a += w[j, i] * table[index[j, i], k]
+                            b += w[j, i] * table[index[j, i], last]
+                        features[first + i, level * c + k] = a
+                        features[first + i, level * c + last] = b
 
 
 @kernel
