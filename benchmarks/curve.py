@@ -1,0 +1,143 @@
+"""Test PSNR over training time on a CPU: fieldcast's hash grid beside nerfstudio's nerfacto, on the same photographs.
+
+    make peers && build/peers/bin/python benchmarks/curve.py ../shared/data/posed/nerf_synthetic_lego_200 out/curve
+
+Writes curve.md, curve.json and curve.png into the output folder and prints the table. Both are given the same seconds;
+time that is spent on looking (rendering the test views) does not count. Our `fit` is run anew for each row, because its
+learning rate falls to the end of a run, with as many steps as the pace of the run before fits into the seconds.
+nerfacto is trained once with its own schedule and looked at on the way; its settings are in peers.py.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import measure
+import peers
+import torch
+from torch import Tensor
+
+from fieldcast.fields.evaluate import photograph, renders_beside
+from fieldcast.fields.fit import Pixels, fit
+from fieldcast.fields.metrics import psnr
+from fieldcast.fields.scenes import Scene, open_scene
+
+PACE_STEPS = 150  # of the run that finds the pace
+
+
+@dataclass(frozen=True)
+class Point:
+    """seconds of training, steps taken, and the mean PSNR in dB over the test views."""
+
+    method: str
+    seconds: float
+    steps: int
+    psnr: float
+
+
+def ours(train: Scene, test: Scene, times: list[float]) -> Iterator[Point]:
+    """One run of `fit` for each time."""
+    start = time.perf_counter()
+    fit(train, "hashgrid", steps=PACE_STEPS)  # compiles what is not compiled yet, too
+    start = time.perf_counter()
+    fit(train, "hashgrid", steps=PACE_STEPS)
+    pace = (time.perf_counter() - start) / PACE_STEPS
+    for seconds in times:
+        steps = max(int(seconds / pace), 1)
+        start = time.perf_counter()
+        field = fit(train, "hashgrid", steps=steps)
+        taken = time.perf_counter() - start
+        pace = taken / steps
+        values = [psnr(rendering, truth) for rendering, truth in renders_beside(field, test)]
+        yield said(Point("fieldcast, hash grid", taken, steps, sum(values) / len(values)))
+
+
+def nerfacto(train: Scene, test: Scene, times: list[float], rays: int) -> Iterator[Point]:
+    """One run, looked at when each time is up."""
+    model, pixels = peers.PeerModel("nerfacto", train.space, len(train)), Pixels(train, "cpu")
+    generator = torch.Generator().manual_seed(0)
+    rays, spent = rays or model.rays, 0.0
+    for seconds in times:
+        while spent < seconds:
+            start = time.perf_counter()
+            batch, target = pixels.sample(rays, generator)
+            model.train(batch, target[:, :3] + (1 - target[:, 3:]))
+            spent += time.perf_counter() - start
+        yield said(Point(f"nerfacto, {rays} rays", spent, model.step, seen(model.render, test)))
+
+
+def seen(render: Callable[..., Tensor], test: Scene) -> float:
+    """The mean PSNR of a renderer of rays over white."""
+    values = []
+    for index in range(len(test)):
+        truth = photograph(test, index, (1.0, 1.0, 1.0))
+        rendering = render(test.cameras.image_rays(index)).reshape(truth.shape).clamp(0, 1)
+        values.append(psnr(rendering, truth))
+    return sum(values) / len(values)
+
+
+def said(point: Point) -> Point:
+    measure.say(f"{point.method}: {point.seconds:.0f} s, {point.steps} steps, {point.psnr:.2f} dB")
+    return point
+
+
+def draw(points: list[Point], path: Path) -> None:
+    """PSNR over seconds, one line a method."""
+    import matplotlib
+
+    matplotlib.use("agg")
+    from matplotlib import pyplot
+
+    figure, axes = pyplot.subplots(figsize=(6, 4), dpi=120)
+    for method in dict.fromkeys(point.method for point in points):
+        mine = [point for point in points if point.method == method]
+        axes.plot([p.seconds for p in mine], [p.psnr for p in mine], marker="o", label=method)
+    axes.set(xscale="log", xlabel="seconds of training", ylabel="test PSNR, dB")
+    axes.grid(alpha=0.3)
+    axes.legend()
+    figure.tight_layout()
+    figure.savefig(path)
+
+
+def parsed() -> argparse.Namespace:
+    parser = measure.options(__doc__)
+    parser.add_argument("scene", help="a folder of posed images, or demo")
+    parser.add_argument("out", type=Path)
+    parser.add_argument("--times", default="15,30,60,120,240", help="seconds of training")
+    parser.add_argument("--views", type=int, default=10, help="test views to look at")
+    parser.add_argument("--rays", type=int, default=0, help="nerfacto's batch; 0: nerfstudio's 4096")
+    parser.add_argument("--methods", default="ours,nerfacto", help="what is not named is taken from curve.json")
+    return parser.parse_args()
+
+
+def main() -> None:
+    """See the module's own words."""
+    options = parsed()
+    torch.set_num_threads(options.threads)
+    torch.manual_seed(0)
+    times = sorted(float(text) for text in options.times.split(","))
+    train, test = open_scene(options.scene), open_scene(options.scene, "test").spread(options.views)
+    options.out.mkdir(parents=True, exist_ok=True)
+    kept, methods = options.out / "curve.json", options.methods.split(",")
+    points = [Point(**row) for row in json.loads(kept.read_text())["points"]] if kept.exists() else []
+    if "ours" in methods:
+        points = [p for p in points if not p.method.startswith("fieldcast")] + list(ours(train, test, times))
+    if "nerfacto" in methods:
+        points = [p for p in points if not p.method.startswith("nerfacto")]
+        points += nerfacto(train, test, times, options.rays)
+    points.sort(key=lambda point: (point.method, point.seconds))
+    kept.write_text(json.dumps({"machine": measure.machine(), "points": [asdict(p) for p in points]}, indent=1))
+    rows = [[p.method, f"{p.seconds:.0f}", p.steps, f"{p.psnr:.2f}"] for p in points]
+    text = measure.table(["method", "seconds", "steps", f"test dB ({len(test)} views)"], rows)
+    (options.out / "curve.md").write_text(f"{text}\n\n{measure.machine()}\n")
+    print(f"{text}\n\n{measure.machine()}")
+    draw(points, options.out / "curve.png")
+
+
+if __name__ == "__main__":
+    main()
