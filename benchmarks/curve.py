@@ -5,7 +5,8 @@
 Writes curve.md, curve.json and curve.png into the output folder and prints the table. Both are given the same seconds;
 time that is spent on looking (rendering the test views) does not count. Our `fit` is run anew for each row, because its
 learning rate falls to the end of a run, with as many steps as the pace of the run before fits into the seconds.
-nerfacto is trained once with its own schedule and looked at on the way; its settings are in peers.py.
+nerfacto is trained once with its own schedule and looked at on the way; its settings are in peers.py. Both are looked
+at in the same random pixels of the test views, since a whole view takes nerfacto some twenty seconds here.
 """
 
 from __future__ import annotations
@@ -22,11 +23,16 @@ import peers
 import torch
 from torch import Tensor
 
-from fieldcast.fields.evaluate import photograph, renders_beside
+from fieldcast.fields.cameras import Rays
+from fieldcast.fields.evaluate import photograph
+from fieldcast.fields.field import Field
 from fieldcast.fields.fit import Pixels, fit
 from fieldcast.fields.metrics import psnr
+from fieldcast.fields.rendering import Sampler, render_rays
+from fieldcast.fields.rendering.images import field_query
 from fieldcast.fields.scenes import Scene, open_scene
 
+WHITE = (1.0, 1.0, 1.0)
 PACE_STEPS = 150  # of the run that finds the pace
 
 
@@ -40,7 +46,31 @@ class Point:
     psnr: float
 
 
-def ours(train: Scene, test: Scene, times: list[float]) -> Iterator[Point]:
+@dataclass(frozen=True)
+class Test:
+    """For each test view: rays through random pixels, and the colours there over white [N, 3]."""
+
+    rays: list[Rays]
+    colors: list[Tensor]
+
+    @staticmethod
+    def of(scene: Scene, pixels: int) -> Test:
+        generator, rays, colors = torch.Generator().manual_seed(0), [], []
+        for index in range(len(scene)):
+            truth = photograph(scene, index, WHITE).reshape(-1, 3)
+            chosen = torch.randperm(len(truth), generator=generator)[:pixels]
+            rays.append(scene.cameras.image_rays(index)[chosen])
+            colors.append(truth[chosen])
+        return Test(rays, colors)
+
+    @torch.no_grad()
+    def look(self, render: Callable[[Rays], Tensor]) -> float:
+        """The mean PSNR of a renderer of rays over white."""
+        values = [psnr(render(rays).clamp(0, 1), truth) for rays, truth in zip(self.rays, self.colors, strict=True)]
+        return sum(values) / len(values)
+
+
+def ours(train: Scene, test: Test, times: list[float]) -> Iterator[Point]:
     """One run of `fit` for each time."""
     start = time.perf_counter()
     fit(train, "hashgrid", steps=PACE_STEPS)  # compiles what is not compiled yet, too
@@ -53,11 +83,14 @@ def ours(train: Scene, test: Scene, times: list[float]) -> Iterator[Point]:
         field = fit(train, "hashgrid", steps=steps)
         taken = time.perf_counter() - start
         pace = taken / steps
-        values = [psnr(rendering, truth) for rendering, truth in renders_beside(field, test)]
-        yield said(Point("fieldcast, hash grid", taken, steps, sum(values) / len(values)))
+        yield said(Point("fieldcast, hash grid", taken, steps, test.look(renderer(field))))
 
 
-def nerfacto(train: Scene, test: Scene, times: list[float], rays: int) -> Iterator[Point]:
+def renderer(field: Field) -> Callable[[Rays], Tensor]:
+    return lambda rays: render_rays(field_query(field), rays, Sampler.of(field), torch.tensor(WHITE)).rgb
+
+
+def nerfacto(train: Scene, test: Test, times: list[float], rays: int) -> Iterator[Point]:
     """One run, looked at when each time is up."""
     model, pixels = peers.PeerModel("nerfacto", train.space, len(train)), Pixels(train, "cpu")
     generator = torch.Generator().manual_seed(0)
@@ -68,17 +101,7 @@ def nerfacto(train: Scene, test: Scene, times: list[float], rays: int) -> Iterat
             batch, target = pixels.sample(rays, generator)
             model.train(batch, target[:, :3] + (1 - target[:, 3:]))
             spent += time.perf_counter() - start
-        yield said(Point(f"nerfacto, {rays} rays", spent, model.step, seen(model.render, test)))
-
-
-def seen(render: Callable[..., Tensor], test: Scene) -> float:
-    """The mean PSNR of a renderer of rays over white."""
-    values = []
-    for index in range(len(test)):
-        truth = photograph(test, index, (1.0, 1.0, 1.0))
-        rendering = render(test.cameras.image_rays(index)).reshape(truth.shape).clamp(0, 1)
-        values.append(psnr(rendering, truth))
-    return sum(values) / len(values)
+        yield said(Point(f"nerfacto, {rays} rays", spent, model.step, test.look(model.render)))
 
 
 def said(point: Point) -> Point:
@@ -110,6 +133,7 @@ def parsed() -> argparse.Namespace:
     parser.add_argument("out", type=Path)
     parser.add_argument("--times", default="15,30,60,120,240", help="seconds of training")
     parser.add_argument("--views", type=int, default=10, help="test views to look at")
+    parser.add_argument("--pixels", type=int, default=2000, help="of each test view")
     parser.add_argument("--rays", type=int, default=0, help="nerfacto's batch; 0: nerfstudio's 4096")
     parser.add_argument("--methods", default="ours,nerfacto", help="what is not named is taken from curve.json")
     return parser.parse_args()
@@ -121,7 +145,8 @@ def main() -> None:
     torch.set_num_threads(options.threads)
     torch.manual_seed(0)
     times = sorted(float(text) for text in options.times.split(","))
-    train, test = open_scene(options.scene), open_scene(options.scene, "test").spread(options.views)
+    train = open_scene(options.scene)
+    test = Test.of(open_scene(options.scene, "test").spread(options.views), options.pixels)
     options.out.mkdir(parents=True, exist_ok=True)
     kept, methods = options.out / "curve.json", options.methods.split(",")
     points = [Point(**row) for row in json.loads(kept.read_text())["points"]] if kept.exists() else []
@@ -133,7 +158,7 @@ def main() -> None:
     points.sort(key=lambda point: (point.method, point.seconds))
     kept.write_text(json.dumps({"machine": measure.machine(), "points": [asdict(p) for p in points]}, indent=1))
     rows = [[p.method, f"{p.seconds:.0f}", p.steps, f"{p.psnr:.2f}"] for p in points]
-    text = measure.table(["method", "seconds", "steps", f"test dB ({len(test)} views)"], rows)
+    text = measure.table(["method", "seconds", "steps", f"test dB ({len(test.rays)} views)"], rows)
     (options.out / "curve.md").write_text(f"{text}\n\n{measure.machine()}\n")
     print(f"{text}\n\n{measure.machine()}")
     draw(points, options.out / "curve.png")

@@ -6,8 +6,9 @@ Prints one table, the ceilings of the machine measured in the same run, and the 
 turns with the peer's. `floor` is what the rows read (and, with the gradient, added to) cost at the rate at which this
 machine reads rows of that size at random places of tables of that size, or copies memory where nothing is random; the
 column beside it says how many times that the routine takes. What lies together shares pages and lines of the cache,
-which random rows do not: points along rays, and corners in voxels, may come near their floor or beat it. `gradient` is the largest error of the parameters' gradient, relative to the largest gradient, against
-the plain version in float64 (for the peer's hash encoding: against itself in float64).
+which random rows do not: points along rays, and corners in voxels, may come near their floor or beat it. `gradient`
+is the largest error of the parameters' gradient, relative to the largest gradient, against the plain version in float64
+(for the peer's hash encoding: against itself in float64).
 
 The peers are nerfstudio's in plain torch. Its hash encoding hashes all levels, ours stores the coarse ones densely.
 """
