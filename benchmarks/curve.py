@@ -6,7 +6,7 @@ Writes curve.md, curve.json and curve.png into the output folder and prints the 
 time that is spent on looking (rendering the test views) does not count. Our `fit` is run anew for each row, because its
 learning rate falls to the end of a run, with as many steps as the pace of the run before fits into the seconds.
 nerfacto is trained once with its own schedule and looked at on the way; its settings are in peers.py. Both are looked
-at in the same random pixels of the test views, since a whole view takes nerfacto some twenty seconds here.
+at in the same random pixels of the test views, since whole views take nerfacto long.
 """
 
 from __future__ import annotations
@@ -135,7 +135,7 @@ def parsed() -> argparse.Namespace:
     parser.add_argument("--views", type=int, default=10, help="test views to look at")
     parser.add_argument("--pixels", type=int, default=2000, help="of each test view")
     parser.add_argument("--rays", type=int, default=0, help="nerfacto's batch; 0: nerfstudio's 4096")
-    parser.add_argument("--methods", default="ours,nerfacto", help="what is not named is taken from curve.json")
+    parser.add_argument("--methods", default="ours,nerfacto", help="other lines are kept from curve.json")
     return parser.parse_args()
 
 
@@ -150,11 +150,10 @@ def main() -> None:
     options.out.mkdir(parents=True, exist_ok=True)
     kept, methods = options.out / "curve.json", options.methods.split(",")
     points = [Point(**row) for row in json.loads(kept.read_text())["points"]] if kept.exists() else []
-    if "ours" in methods:
-        points = [p for p in points if not p.method.startswith("fieldcast")] + list(ours(train, test, times))
-    if "nerfacto" in methods:
-        points = [p for p in points if not p.method.startswith("nerfacto")]
-        points += nerfacto(train, test, times, options.rays)
+    new = list(ours(train, test, times)) if "ours" in methods else []
+    new += nerfacto(train, test, times, options.rays) if "nerfacto" in methods else []
+    made = {point.method for point in new}
+    points = [point for point in points if point.method not in made] + new
     points.sort(key=lambda point: (point.method, point.seconds))
     kept.write_text(json.dumps({"machine": measure.machine(), "points": [asdict(p) for p in points]}, indent=1))
     rows = [[p.method, f"{p.seconds:.0f}", p.steps, f"{p.psnr:.2f}"] for p in points]
