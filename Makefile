@@ -1,5 +1,6 @@
 # make test    everything that must hold before a change goes in
 # make demo    a scene made from nothing, fitted, converted and rendered, in demo-out/
+# make peers   build/peers, where fieldcast and what benchmarks/ compares it with can both be imported
 #
 # PYTHON=python3.12 picks the interpreter that .venv is made with; ARGS="-k vm -x" is passed on to pytest.
 
@@ -7,8 +8,9 @@ PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/installed
 TYPES := build/types/fieldcast
+PEERS := build/peers/installed
 
-.PHONY: env lint test demo
+.PHONY: env lint test demo peers
 
 env: $(INSTALLED) $(TYPES)
 
@@ -33,3 +35,12 @@ test: lint
 
 demo: env
 	$(BIN)/fieldcast demo --force
+
+peers: $(PEERS)
+
+$(PEERS): pyproject.toml constraints.txt benchmarks/peers.txt
+	test -x build/peers/bin/python || $(PYTHON) -m venv build/peers
+	build/peers/bin/python -m pip install --upgrade "pip>=24" "setuptools>=77"
+	build/peers/bin/python -m pip install --constraint constraints.txt --editable .
+	build/peers/bin/python -m pip install --no-deps --requirement benchmarks/peers.txt
+	touch $@

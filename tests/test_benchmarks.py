@@ -1,0 +1,42 @@
+"""What the benchmarks share; the peers themselves are not needed."""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+import time
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+
+@pytest.fixture(scope="module")
+def measure() -> ModuleType:
+    path = Path(__file__).parents[1] / "benchmarks" / "measure.py"
+    spec = importlib.util.spec_from_file_location("measure", path)
+    assert spec
+    assert spec.loader
+    module = importlib.util.module_from_spec(spec)
+    sys.modules["measure"] = module  # dataclasses look their module up
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_best_is_no_shorter_than_the_call_and_no_longer_than_the_median(measure: ModuleType) -> None:
+    timing = measure.best(lambda: time.sleep(0.01), seconds=0.05, runs=2)
+    assert 0.01 <= timing.best <= timing.median
+    assert timing.runs >= 2
+
+
+def test_functions_are_called_in_turns(measure: ModuleType) -> None:
+    called: list[str] = []
+    timings = measure.alternate({name: lambda name=name: called.append(name) for name in "ab"}, seconds=0, runs=3)
+    assert called == list("ab" + "ab" * 3)  # the first of each does not count
+    assert [timing.runs for timing in timings.values()] == [3, 3]
+
+
+def test_markdown_table(measure: ModuleType) -> None:
+    assert measure.table(["a", "b"], [[1, "x"]]) == "| a | b |\n|---|---|\n| 1 | x |"
+    with pytest.raises(ValueError, match="expected 2 entries a row, found \\[3\\]"):
+        measure.table(["a", "b"], [[1, 2, 3]])
