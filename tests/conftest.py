@@ -11,6 +11,9 @@ os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # before torch: idle thread
 
 import torch
 
+if not torch.cuda.is_available():
+    os.environ.setdefault("TRITON_INTERPRET", "1")  # before Triton: CUDA kernels are tested on the CPU, line by line
+
 DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 
 

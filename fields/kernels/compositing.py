@@ -17,6 +17,7 @@ from numba import prange
 from torch import Tensor
 
 from fieldcast.fields.kernels.compiled import Array, arrays, kernel, plain_gradients, runs_compiled, use_threads
+from fieldcast.fields.kernels.gpu import runs_triton
 
 OPAQUE = 128.0  # exp(-128) is nothing; larger depths, infinity included, count as this one
 
@@ -28,6 +29,10 @@ def ray_weights(
 
     tau: never negative, may be infinite. Differentiable in `tau`, through both results.
     """
+    if runs_triton(tau):
+        from fieldcast.fields.kernels.gpu import compositing as gpu
+
+        return gpu.ray_weights(tau, starts)
     if not runs_compiled(tau):
         return ray_weights_reference(tau, starts)
     weights, transmittance = _RayWeights.apply(tau, starts)  # type: ignore[no-untyped-call]
@@ -38,6 +43,10 @@ def accumulate(
     weights: Float[Tensor, " m"], values: Float[Tensor, "m c"], starts: Int64[Tensor, " r1"]
 ) -> Float[Tensor, "r c"]:
     """The weighted sum of the samples' values along each ray. Differentiable in `weights` and `values`."""
+    if runs_triton(weights, values):
+        from fieldcast.fields.kernels.gpu import compositing as gpu
+
+        return gpu.accumulate(weights, values, starts)
     if not runs_compiled(weights, values):
         return accumulate_reference(weights, values, starts)
     totals: Tensor = _Accumulate.apply(weights, values, starts)  # type: ignore[no-untyped-call]

@@ -30,6 +30,7 @@ from fieldcast.fields.kernels.compiled import (
     zeros_like,
 )
 from fieldcast.fields.kernels.gather import gather_rows
+from fieldcast.fields.kernels.gpu import runs_triton
 
 PRIMES = (1, 2654435761, 805459861)
 
@@ -69,10 +70,14 @@ def hash_encode(
 
     u: points in [0, 1]^3. Differentiable in `table`, and in `u` where that asks for it.
     """
-    if not runs_compiled(u, table):
-        return hash_encode_reference(u, table, levels)
     if levels[-1].offset + levels[-1].rows > len(table):
         raise ValueError(f"table: expected {levels[-1].offset + levels[-1].rows} rows, found {len(table)}")
+    if runs_triton(u, table):
+        from fieldcast.fields.kernels.gpu import hashgrid as gpu
+
+        return gpu.hash_encode(u, table, levels)
+    if not runs_compiled(u, table):
+        return hash_encode_reference(u, table, levels)
     features: Tensor = _HashEncode.apply(u, table, levels)  # type: ignore[no-untyped-call]
     return features
 

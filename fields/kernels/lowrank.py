@@ -27,6 +27,7 @@ from fieldcast.fields.kernels.compiled import (
     zeros_like,
 )
 from fieldcast.fields.kernels.gather import gather_rows
+from fieldcast.fields.kernels.gpu import runs_triton
 
 Axes = tuple[int, int, int]
 MATRIX_AXES = ((0, 1), (0, 2), (1, 2))
@@ -35,7 +36,7 @@ VECTOR_AXES: Axes = (2, 1, 0)
 
 def plane_lookup(u: Float[Tensor, "n 3"], planes: Float[Tensor, "3 r r c"]) -> Float[Tensor, "n 3 c"]:
     """The values of the three planes at each point. Differentiable in `planes`, and in `u` where that asks for it."""
-    if not runs_compiled(u, planes):
+    if not (runs_compiled(u, planes) or runs_triton(u, planes)):
         return plane_lookup_reference(u, planes)
     return _product(u, planes, planes.new_ones(3, 1, planes.shape[-1]), VECTOR_AXES)
 
@@ -44,7 +45,7 @@ def line_lookup(
     u: Float[Tensor, "n 3"], lines: Float[Tensor, "3 r c"], axes: Axes = (0, 1, 2)
 ) -> Float[Tensor, "n 3 c"]:
     """The values of the three lines at each point; line m runs along axis `axes[m]`."""
-    if not runs_compiled(u, lines):
+    if not (runs_compiled(u, lines) or runs_triton(u, lines)):
         return line_lookup_reference(u, lines, axes)
     return _product(u, lines.new_ones(3, 1, 1, lines.shape[-1]), lines, axes)
 
@@ -53,7 +54,7 @@ def vm_lookup(
     u: Float[Tensor, "n 3"], planes: Float[Tensor, "3 r r c"], lines: Float[Tensor, "3 r c"]
 ) -> Float[Tensor, "n 3 c"]:
     """The products of plane m and line m at each point: the components of a vector-matrix (VM) decomposition."""
-    if not runs_compiled(u, planes, lines):
+    if not (runs_compiled(u, planes, lines) or runs_triton(u, planes, lines)):
         return vm_lookup_reference(u, planes, lines)
     return _product(u, planes, lines, VECTOR_AXES)
 
@@ -109,6 +110,10 @@ def _lerp(a: Tensor, b: Tensor, weight: Tensor) -> Tensor:
 
 def _product(u: Tensor, planes: Tensor, lines: Tensor, axes: Axes) -> Tensor:
     """Planes times lines, compiled. A factor that is 1 everywhere has one sample along an axis."""
+    if u.is_cuda:
+        from fieldcast.fields.kernels.gpu import lowrank as gpu
+
+        return gpu.product(u, planes, lines, axes)
     result: Tensor = _Product.apply(u, planes, lines, np.array(axes))  # type: ignore[no-untyped-call]
     return result
 

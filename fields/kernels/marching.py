@@ -17,6 +17,7 @@ from numba import prange
 from torch import Tensor
 
 from fieldcast.fields.kernels.compiled import Array, arrays, helper, kernel, runs_compiled, use_threads
+from fieldcast.fields.kernels.gpu import runs_triton
 from fieldcast.fields.space import Space
 
 SAMPLES_PER_CHUNK = 2**20  # what the plain version looks at at once
@@ -41,6 +42,10 @@ def march(
     """
     if len(occupancy) * 8 < resolution**3:
         raise ValueError(f"occupancy: expected {resolution}^3 bits, found {len(occupancy) * 8}")
+    if runs_triton(origins, directions, near, far, offsets, jitter):
+        from fieldcast.fields.kernels.gpu import marching as gpu
+
+        return gpu.march(origins, directions, near, far, offsets, jitter, occupancy, resolution, space)
     if not runs_compiled(origins, directions, near, far, offsets, jitter):
         return march_reference(origins, directions, near, far, offsets, jitter, occupancy, resolution, space)
     return _march(origins, directions, near, far, offsets, jitter, occupancy, resolution, space)

@@ -27,6 +27,7 @@ from fieldcast.fields.kernels.compiled import (
     zeros_like,
 )
 from fieldcast.fields.kernels.gather import gather_rows
+from fieldcast.fields.kernels.gpu import runs_triton
 
 BLOCK = 8
 
@@ -43,6 +44,10 @@ def trilinear(
     blocks: the block number of each place of the coarse grid of g = ceil(resolution / 8), -1 for none.
     Differentiable in `data`, and in `u` where that asks for it; `empty` is a constant.
     """
+    if runs_triton(u, data, empty):
+        from fieldcast.fields.kernels.gpu import voxels as gpu
+
+        return gpu.trilinear(u, data, blocks, resolution, empty)
     if len(data) == 0 or not runs_compiled(u, data, empty):
         return trilinear_reference(u, data, blocks, resolution, empty)
     if int(blocks.max()) * BLOCK**3 >= len(data) or len(blocks) * BLOCK < resolution:
