@@ -16,8 +16,8 @@ if "prepared" in sys.argv:
 import torch
 def fill():
     return torch.full((1 << 24,), 1.0)  # 64 MB, more than glibc ever keeps unless it is told to
-kept = [fill() for _ in range(4)]
-del kept
+for _ in range(8):
+    fill()  # glibc cuts a tensor's place a little too small for the next one, until freed places have joined
 before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
 for _ in range(8):
     fill()
@@ -33,7 +33,7 @@ def faults(*arguments: str) -> int:
 
 @pytest.mark.skipif(sys.platform != "linux", reason="glibc alone is asked")
 def test_freed_memory_is_kept_for_the_next_tensor() -> None:
-    assert faults("prepared") * 3 < faults()
+    assert faults("prepared") * 10 < faults()
 
 
 def test_waiting_threads_sleep_unless_the_user_said_otherwise(monkeypatch: pytest.MonkeyPatch) -> None:
