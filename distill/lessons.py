@@ -14,15 +14,15 @@ from torch import Tensor
 from fieldcast.distill.viewpoints import Viewpoints
 from fieldcast.fields.cameras import Rays
 from fieldcast.fields.field import Field
-from fieldcast.fields.kernels.compositing import ray_of_sample
 from fieldcast.fields.progress import Progress, silent
-from fieldcast.fields.rendering.rays import OPAQUE, composite
+from fieldcast.fields.rendering.images import look
+from fieldcast.fields.rendering.rays import composite
 from fieldcast.fields.rendering.sampling import Sampler, Samples
+from fieldcast.fields.rendering.visibility import OPAQUE
 
 CAMERAS, RAYS = 64, 1 << 12  # looked through at once
 POOL = 1 << 21  # samples that are kept at hand: about 200 MB
 USES = 4  # times that each is taught
-CHUNK = 1 << 16  # points the teacher is asked about at once
 
 
 @dataclass(frozen=True)
@@ -114,27 +114,11 @@ def hits(samples: Samples) -> Samples:
     return Samples(kept, samples.t, samples.dt, samples.x, samples.d)
 
 
-@torch.no_grad()
 def observe(teacher: Field, samples: Samples, opaque: float = OPAQUE) -> Lesson:
     """What the teacher says at the samples that more than `opaque` of the light reaches; the others are dropped."""
-    features = torch.cat([teacher.features(x) for x in samples.x.split(CHUNK)])
-    sigma = teacher.spec.density(features[:, 0]) / teacher.spec.space.unit
-    seen = light_reaching(sigma * samples.dt, samples.starts) > opaque
-    starts = torch.cat([samples.starts[:1], seen.cumsum(0)])[samples.starts]
-    samples = Samples(starts, samples.t[seen], samples.dt[seen], samples.x[seen], samples.d[seen])
-    features, sigma = features[seen], sigma[seen]
-    rgb = torch.cat([teacher.color(f, d) for f, d in zip(features.split(CHUNK), samples.d.split(CHUNK), strict=True)])
-    rendered = composite(sigma, rgb, samples, rgb.new_zeros(3))
-    return Lesson(samples, features, rgb, rendered.rgb, rendered.transmittance)
-
-
-def light_reaching(tau: Float[Tensor, " m"], starts: Tensor) -> Float[Tensor, " m"]:
-    """The transmittance before each of the packed samples. The running sum over all rays needs float64."""
-    depth = tau.double().clamp(max=128)  # exp(-128) is nothing, and infinity would swallow the rays behind
-    before = depth.cumsum(0) - depth
-    ray = ray_of_sample(starts, len(tau))
-    at_start = torch.cat([before, before.new_zeros(1)])[starts[:-1]]
-    return torch.exp(at_start[ray] - before)
+    seen = look(teacher, samples, opaque=opaque)
+    rendered = composite(seen.sigma, seen.rgb, seen.samples, seen.rgb.new_zeros(3))
+    return Lesson(seen.samples, seen.features, seen.rgb, rendered.rgb, rendered.transmittance)
 
 
 def joined(parts: list[Lesson]) -> Lesson:

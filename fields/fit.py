@@ -14,16 +14,17 @@ from fieldcast.fields.field import Field
 from fieldcast.fields.kinds import build, default_spec
 from fieldcast.fields.occupancy import Occupancy, threshold, unravel
 from fieldcast.fields.progress import Progress, silent
-from fieldcast.fields.rendering.images import field_query
 from fieldcast.fields.rendering.rays import composite
 from fieldcast.fields.rendering.sampling import Sampler
+from fieldcast.fields.rendering.visibility import visible
 from fieldcast.fields.scenes.scene import Scene
 from fieldcast.fields.space import Space
 from fieldcast.fields.spec import FieldSpec
 from fieldcast.fields.training import Training, cosine, require_checkpoint
 
 STEPS = 3000
-REFRESH = 16  # steps between looks at where the field is empty
+REFRESH = 16  # steps between looks at where the field is empty, and at how much of it is hidden
+HIDDEN = 0.2  # of the samples: from here on it pays to find out which they are, and to train on the others alone
 
 
 def sample_budget(field: Field) -> int:
@@ -60,7 +61,7 @@ def fit(
     pixels = Pixels(scene, device)
     tracker = OccupancyTracker(field, scene.cameras)
     budget = sample_budget(field)
-    rays = torch.tensor([512])
+    rays, hidden = torch.tensor([512]), torch.zeros(1)
 
     def loss(step: int, generator: torch.Generator) -> Tensor:
         if step % REFRESH == 0:
@@ -69,7 +70,10 @@ def fit(
         background = torch.rand(len(batch), 3, generator=generator).to(device)
         samples = Sampler.of(field)(batch, generator, jitter=True)
         rays.copy_((rays * budget / max(len(samples), 1)).clamp(rays / 2, rays * 2).clamp(64, 1 << 14).long())
-        sigma, rgb = field_query(field)(samples.x, samples.d)
+        if hidden > HIDDEN or step % REFRESH == 0:
+            everything, (samples, _) = len(samples), visible(lambda part: (field_density(field, part.x),), samples)
+            hidden.fill_(1 - len(samples) / max(everything, 1))
+        sigma, rgb = field.decode(field.features(samples.x), samples.d)
         seen = composite(sigma, rgb, samples, background)
         error = (seen.rgb - target[:, :3] - (1 - target[:, 3:]) * background).square().mean()
         penalty = field.regularizer()
@@ -82,7 +86,7 @@ def fit(
         steps,
         seed,
         f"fit {field.spec.kind}",
-        state={"density": tracker.density, "rays": rays},
+        state={"density": tracker.density, "rays": rays, "hidden": hidden},
         identity={"source": scene.source, "views": len(scene), "pixels": len(pixels.colors)},
         checkpoint=checkpoint,
         resume=resume,
@@ -90,6 +94,11 @@ def fit(
     field = field.allocate(tracker.occupancy())
     field.views = scene.cameras.undistorted()
     return field
+
+
+def field_density(field: Field, x: Float[Tensor, "n 3"]) -> Float[Tensor, " n"]:
+    """Density in 1 / world unit, not masked by box or occupancy."""
+    return field.spec.density(field.logit(x)) / field.spec.space.unit
 
 
 class Pixels:
@@ -137,8 +146,8 @@ class OccupancyTracker:
         index = index[self.density[index] > -2]
         jitter = torch.rand(len(index), 3, generator=generator).to(index.device)
         x = self.field.spec.space.from_unit((unravel(index, self.resolution) + jitter) / self.resolution)
-        sigma = torch.cat([self.field.spec.density(self.field.logit(part)) for part in x.split(1 << 16)])
-        self.density.scatter_reduce_(0, index, sigma / self.field.spec.space.unit, "amax")
+        sigma = torch.cat([field_density(self.field, part) for part in x.split(1 << 16)])
+        self.density.scatter_reduce_(0, index, sigma, "amax")
         self._publish()
 
     def occupancy(self) -> Occupancy:

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from fieldcast.errors import InputError
 from fieldcast.fields.encodings.harmonics import harmonics
+from fieldcast.fields.kernels.dense import dense
 
 FEATURES = 16  # F of the distillation paper: the density logit and 15 appearance features
 
@@ -91,12 +92,11 @@ class Network(nn.Module):
         if self.precision == torch.float32:
             return self.run(*inputs)
         rows = len(inputs[0])
-        padded = [nn.functional.pad(x, (0, 0, 0, -rows % PAD)) for x in inputs]
-        with torch.autocast(inputs[0].device.type, self.precision):
-            return self.run(*padded)[:rows].float()
+        padded = [nn.functional.pad(x.to(self.precision), (0, 0, 0, -rows % PAD)) for x in inputs]
+        return self.run(*padded)[:rows].float()
 
     def run(self, *inputs: Tensor) -> Tensor:
-        """What the network computes."""
+        """What the network computes, in the type of what goes in."""
         raise NotImplementedError
 
 
@@ -128,7 +128,7 @@ class SigmaNet(Network, nn.Sequential):
         )
 
     def run(self, *inputs: Tensor) -> Tensor:
-        return nn.Sequential.forward(self, *inputs)  # type: ignore[no-any-return, no-untyped-call]
+        return dense(inputs[0], linear_layers(self))
 
 
 class ColorNet(Network):
@@ -144,6 +144,14 @@ class ColorNet(Network):
             nn.Linear(hidden, 3, bias=False),
         )
 
-    def run(self, *inputs: Tensor) -> Tensor:
+    def forward(self, *inputs: Tensor) -> Tensor:
+        """Directions become harmonics in full precision."""
         appearance, d = inputs
-        return self.layers(torch.cat([harmonics(d, 3), appearance], -1))  # type: ignore[no-any-return]
+        return super().forward(torch.cat([harmonics(d, 3), appearance], -1))
+
+    def run(self, *inputs: Tensor) -> Tensor:
+        return dense(inputs[0], linear_layers(self.layers))
+
+
+def linear_layers(layers: nn.Sequential) -> list[nn.Linear]:
+    return [layer for layer in layers if isinstance(layer, nn.Linear)]

@@ -20,7 +20,7 @@ from torch import Tensor
 from fieldcast.distill import RECIPES, compare, convert, pvd, student_spec
 from fieldcast.distill.convert import known_occupancy, resized, tightened
 from fieldcast.distill.fidelity import comparison_views, occupancy_iou
-from fieldcast.distill.lessons import Lesson, Lessons, hits, light_reaching, observe
+from fieldcast.distill.lessons import Lesson, Lessons, hits, observe
 from fieldcast.distill.pvd import block_loss, clamped, copy_networks, feature_loss, feature_weight, fingerprint
 from fieldcast.distill.report import describe, report, triptych, write_report
 from fieldcast.distill.viewpoints import Viewpoints, small_turns
@@ -498,14 +498,6 @@ def test_a_perfect_student_has_finite_gradients() -> None:
 def everything(lesson: Lesson) -> tuple[Tensor, ...]:
     s = lesson.samples
     return s.starts, s.t, s.dt, s.x, s.d, lesson.features, lesson.rgb, lesson.color, lesson.transmittance
-
-
-def test_light_reaching_is_what_is_left_of_it() -> None:
-    """Against a loop; one ray is opaque at once, and the next one knows nothing of it."""
-    tau = torch.tensor([0.5, 1e30, 1.0, 0.25, 2.0, 0.0])
-    found = light_reaching(tau, torch.tensor([0, 3, 3, 6, 6]))
-    expected = [1.0, math.exp(-0.5), 0.0, 1.0, math.exp(-0.25), math.exp(-2.25)]
-    torch.testing.assert_close(found.float(), torch.tensor(expected))
 
 
 @pytest.mark.parametrize("opaque", [0.0, 1e-3, 0.5])

@@ -24,7 +24,7 @@ from fieldcast.fields.encodings.harmonics import harmonics
 from fieldcast.fields.heads import DensityActivation, activate_color, truncated_exp
 from fieldcast.fields.kinds import kind_class, spec_from_json
 from fieldcast.fields.kinds.voxels import EMPTY_LOGIT, needed_blocks
-from fieldcast.fields.rendering.images import field_query
+from fieldcast.fields.rendering import Samples, look
 
 TINY: dict[str, dict[str, Any]] = {
     "mlp": {"layers": 4, "width": 16, "skip": 2, "octaves": 3, "code": 6, "hidden": 8},
@@ -644,11 +644,12 @@ def test_allocate_sets_the_occupancy(kind: str) -> None:
     assert torch.equal(tiny(kind).allocate(occupancy).occupancy.bits, occupancy.bits)
 
 
-def test_renderers_may_skip_the_mask() -> None:
-    """In the box and in occupied cells the unmasked query is the field."""
+def test_what_is_looked_at_is_the_field() -> None:
+    """In the box and in occupied cells renderers skip the mask."""
     field = tiny("vm")
     x, d = points(64)
-    torch.testing.assert_close(field_query(field)(x, d), field(x, d))
+    seen = look(field, Samples(torch.arange(65), x[:, 0], torch.full((64,), 1e-3), x, d))
+    torch.testing.assert_close((seen.sigma, seen.rgb), field(x, d))
 
 
 # --- specs

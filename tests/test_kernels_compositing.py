@@ -15,6 +15,8 @@ from fieldcast.fields.kernels.compositing import (
     ray_of_sample,
     ray_weights,
     ray_weights_reference,
+    reached,
+    reached_reference,
 )
 
 INF = float("inf")
@@ -180,3 +182,32 @@ def test_same_bits_at_any_number_of_threads() -> None:
 
 def test_ray_of_sample() -> None:
     assert ray_of_sample(packed([2, 0, 3]), 5).tolist() == [0, 0, 2, 2, 2]
+
+
+@pytest.mark.parametrize("opaque", [1e-3, 0.5])
+@pytest.mark.parametrize("reach", [reached, reached_reference])
+def test_reached_is_counted_like_the_weights(reach: Any, opaque: float) -> None:
+    """Before a sample there is the light that no earlier weight took."""
+    tau, light = depths() * 3, torch.linspace(0.2, 1, len(STARTS) - 1)
+    count, behind = reach(tau, STARTS, light, opaque)
+    weights, _ = ray_weights_reference(tau.double(), STARTS)
+    for ray, (a, b) in enumerate(pairwise(STARTS.tolist())):
+        before = float(light[ray]) * (1 - torch.cat([weights.new_zeros(1), weights[a:b].cumsum(0)]))
+        assert int(count[ray]) == int((before[:-1] > opaque).sum())
+        torch.testing.assert_close(float(behind[ray]), float(before[int(count[ray])]), rtol=1e-4, atol=1e-6)
+
+
+def test_slopes_of_slopes_count_each_input_on_its_own() -> None:
+    """Values that are computed from the weights do not count their way through them twice."""
+    leaf = depths().double()[: int(STARTS[2])].requires_grad_()
+
+    def slope(function: Any, leaf: Tensor) -> Tensor:
+        weights = leaf.square()
+        values = torch.stack([weights, weights.exp()], -1)
+        total = function(weights, values, STARTS[:3]).square().sum()
+        (first,) = torch.autograd.grad(total, leaf, create_graph=True)
+        (second,) = torch.autograd.grad(first.sum(), leaf)
+        return torch.stack([first.detach(), second]).double()
+
+    single = leaf.detach().float().requires_grad_()
+    torch.testing.assert_close(slope(accumulate, single), slope(accumulate_reference, leaf), rtol=1e-4, atol=1e-5)

@@ -14,9 +14,9 @@ from torch import Tensor
 
 from fieldcast.fields import Cameras, Image, Occupancy, Rays, Space, build, default_spec, render
 from fieldcast.fields.cameras import look_at, pinhole
-from fieldcast.fields.rendering import Query, Sampler, Samples, composite, render_image, render_rays
-from fieldcast.fields.rendering.rays import OPAQUE
+from fieldcast.fields.rendering import Query, Sampler, Samples, composite, render_image, render_rays, visible
 from fieldcast.fields.rendering.sampling import FAR, NEAR, entry_and_exit, step_edges
+from fieldcast.fields.rendering.visibility import OPAQUE
 
 BLACK, WHITE = torch.zeros(3), torch.ones(3)
 RADIUS = 0.7
@@ -322,8 +322,8 @@ def test_a_world_turned_with_its_cameras_looks_the_same(turn: Tensor, space: Spa
 
     here = camera()
     there = replace(here, c2w=turn @ here.c2w)
-    a = render_image(blobs, here, 0, sampler(256, space), (1.0, 1.0, 1.0))
-    b = render_image(turned, there, 0, sampler(256, space), (1.0, 1.0, 1.0))
+    a = render_image(lambda rays: render_rays(blobs, rays, sampler(256, space), WHITE), here, 0)
+    b = render_image(lambda rays: render_rays(turned, rays, sampler(256, space), WHITE), there, 0)
     assert float(a.opacity.max()) > 0.9
     assert float(a.rgb.std()) > 0.05
     torch.testing.assert_close(a.rgb, b.rgb, rtol=0, atol=1e-3)
@@ -385,6 +385,36 @@ def test_front_to_back_is_the_whole_sum(sigma: float) -> None:
     torch.testing.assert_close(rounds.depth, full.depth, rtol=0, atol=5e-3)
 
 
+@pytest.mark.parametrize("opaque", [0.0, 0.01, 0.3, 2.0])
+def test_what_is_visible_is_what_light_reaches(opaque: float) -> None:
+    """Ray by ray and sample by sample, in float64."""
+    generator = torch.Generator().manual_seed(0)
+    counts = torch.tensor([0, 1, 7, 8, 9, 0, 40, 200, 3, 0])
+    starts, total = torch.tensor([0, *counts]).cumsum(0), int(counts.sum())
+    sigma = torch.rand(total, generator=generator) ** 6 * 100
+    x = torch.arange(total * 3.0).reshape(-1, 3)
+    samples = Samples(starts, torch.arange(total * 1.0), torch.full((total,), 0.02), x, x)
+
+    def ask(part: Samples) -> tuple[Tensor, Tensor]:
+        place = part.t.long()
+        return sigma[place], torch.stack([part.t, -part.t], -1)
+
+    kept, (density, twice) = visible(ask, samples, opaque)
+    expected, lengths = [], []
+    for ray in range(len(counts)):
+        light, length = 1.0, 0
+        for i in range(int(starts[ray]), int(starts[ray + 1])):
+            if light <= opaque:
+                break
+            expected.append(i)
+            length += 1
+            light *= math.exp(-float(sigma[i]) * 0.02)
+        lengths.append(length)
+    assert kept.t.long().tolist() == expected and kept.starts.diff().tolist() == lengths
+    assert torch.equal(density, sigma[expected]) and torch.equal(kept.x, x[expected])
+    assert torch.equal(twice, torch.stack([kept.t, -kept.t], -1))
+
+
 def test_what_is_hidden_is_not_asked_for() -> None:
     asked = 0
 
@@ -412,7 +442,8 @@ def test_float64_agrees_with_float32() -> None:
 def test_an_image_has_its_cameras_shape_and_place() -> None:
     """A wide picture: a ball above and to the right of the middle is in the upper right of it."""
     wide = camera(40, 18, (0.0, -3.0, 0.0))
-    image = render_image(sphere(50.0, (0.5, 0.0, 0.3), 0.15), wide, 0, sampler(256), (0.0, 0.0, 0.0))
+    ball = sphere(50.0, (0.5, 0.0, 0.3), 0.15)
+    image = render_image(lambda rays: render_rays(ball, rays, sampler(256), BLACK), wide, 0)
     assert image.rgb.shape == (18, 40, 3)
     assert image.depth.shape == image.opacity.shape == (18, 40)
     rows, columns = (image.opacity > 0.5).nonzero().double().mean(0).tolist()

@@ -49,13 +49,17 @@ def _compile(function: Function, **options: Any) -> Function:
     return cast(Function, compiled)
 
 
-def plain_gradients(
-    outputs: Tensor | tuple[Tensor, ...], inputs: Sequence[Tensor], grads: Sequence[Tensor]
+def plain_backward(
+    plain: Callable[..., Tensor | tuple[Tensor, ...]], inputs: Sequence[Tensor], grads: Sequence[Tensor]
 ) -> list[Tensor | None]:
-    """The gradients of a plain version, for a `backward` that must be differentiable in its turn (`create_graph`)."""
-    wanted = [tensor for tensor in inputs if tensor.requires_grad]
-    found = iter(torch.autograd.grad(outputs, wanted, grads, create_graph=True, allow_unused=True))
-    return [next(found) if tensor.requires_grad else None for tensor in inputs]
+    """The gradients of a plain version, for a `backward` that must be differentiable in its turn (`create_graph`).
+
+    Each input counts as if on its own: what one of them was computed from does not.
+    """
+    views = [tensor.view_as(tensor) for tensor in inputs]
+    wanted = [view for view in views if view.requires_grad]
+    found = iter(torch.autograd.grad(plain(*views), wanted, grads, create_graph=True, allow_unused=True))
+    return [next(found) if view.requires_grad else None for view in views]
 
 
 def runs_compiled(*tensors: Tensor) -> bool:

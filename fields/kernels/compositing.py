@@ -8,6 +8,7 @@ and those of ray i are `starts[i]` to `starts[i + 1]`.
 from __future__ import annotations
 
 import math
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,7 @@ from jaxtyping import Float, Int64
 from numba import prange
 from torch import Tensor
 
-from fieldcast.fields.kernels.compiled import Array, arrays, kernel, plain_gradients, runs_compiled, use_threads
+from fieldcast.fields.kernels.compiled import Array, arrays, kernel, plain_backward, runs_compiled, use_threads
 from fieldcast.fields.kernels.gpu import runs_triton
 
 OPAQUE = 128.0  # exp(-128) is nothing; larger depths, infinity included, count as this one
@@ -53,6 +54,23 @@ def accumulate(
     return totals
 
 
+@torch.no_grad()
+def reached(
+    tau: Float[Tensor, " m"], starts: Int64[Tensor, " r1"], light: Float[Tensor, " r"], opaque: float
+) -> tuple[Int64[Tensor, " r"], Float[Tensor, " r"]]:
+    """How many samples of each ray, the first ones, more than `opaque` of the light reaches; what is behind the last.
+
+    light: what reaches the first sample of each ray, 0 to 1. The light behind counts the samples that it reaches and
+    the one that stops it: it is at most `opaque` on rays that were stopped.
+    """
+    if not runs_compiled(tau, light):
+        return reached_reference(tau, starts, light, opaque)
+    count, behind = torch.zeros(len(light), dtype=torch.int64), torch.empty_like(light)
+    use_threads()
+    _reached(*arrays(tau, starts, light), np.float32(opaque), *arrays(count, behind))
+    return count, behind
+
+
 def ray_weights_reference(
     tau: Float[Tensor, " m"], starts: Int64[Tensor, " r1"]
 ) -> tuple[Float[Tensor, " m"], Float[Tensor, " r"]]:
@@ -64,6 +82,20 @@ def ray_weights_reference(
     reaching = torch.exp(at_start[ray_of_sample(starts, len(tau))] - before[:-1])
     weights = -torch.expm1(-depth) * reaching
     return weights.to(tau.dtype), transmittance.to(tau.dtype)
+
+
+def reached_reference(
+    tau: Float[Tensor, " m"], starts: Int64[Tensor, " r1"], light: Float[Tensor, " r"], opaque: float
+) -> tuple[Int64[Tensor, " r"], Float[Tensor, " r"]]:
+    """`reached` in plain torch: any device and precision."""
+    ray = ray_of_sample(starts, len(tau))
+    depth = tau.double().clamp(max=OPAQUE)
+    before = torch.cat((depth.new_zeros(1), depth.cumsum(0)))
+    reaching = light[ray] * torch.exp(before[starts[:-1]][ray] - before[:-1])
+    seen = torch.cat((starts.new_zeros(1), (reaching > opaque).cumsum(0)))
+    count = seen[starts[1:]] - seen[starts[:-1]]
+    behind = light * torch.exp(before[starts[:-1]] - before[starts[:-1] + count])
+    return count, behind.to(light.dtype)
 
 
 def accumulate_reference(
@@ -96,9 +128,8 @@ class _RayWeights(torch.autograd.Function):
     def backward(ctx: Any, grad_weights: Tensor, grad_transmittance: Tensor) -> tuple[Tensor | None, ...]:
         tau, *saved = ctx.saved_tensors
         if torch.is_grad_enabled():
-            return *plain_gradients(
-                ray_weights_reference(tau, saved[0]), (tau,), (grad_weights, grad_transmittance)
-            ), None
+            plain = partial(ray_weights_reference, starts=saved[0])
+            return *plain_backward(plain, (tau,), (grad_weights, grad_transmittance)), None
         grad_tau = torch.zeros(tau.shape)
         use_threads()
         _weights_backward(*arrays(*saved, grad_weights, grad_transmittance, grad_tau))
@@ -120,7 +151,8 @@ class _Accumulate(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         weights, values, starts = ctx.saved_tensors
         if torch.is_grad_enabled():
-            return *plain_gradients(accumulate_reference(weights, values, starts), (weights, values), (grad,)), None
+            plain_sums = partial(accumulate_reference, starts=starts)
+            return *plain_backward(plain_sums, (weights, values), (grad,)), None
         grad_weights = grad_values = None
         use_threads()
         if ctx.needs_input_grad[0]:
@@ -141,6 +173,18 @@ def _weights_forward(tau: Array, starts: Array, weights: Array, transmittance: A
             weights[i] = np.float32(reaching * (1.0 - passing))
             reaching *= passing
         transmittance[ray] = np.float32(reaching)
+
+
+@kernel
+def _reached(tau: Array, starts: Array, light: Array, opaque: float, count: Array, behind: Array) -> None:
+    for ray in prange(len(light)):
+        reaching = np.float64(light[ray])
+        for i in range(starts[ray], starts[ray + 1]):
+            if not reaching > opaque:
+                break
+            reaching *= math.exp(-np.float64(tau[i]))
+            count[ray] += 1
+        behind[ray] = np.float32(reaching)
 
 
 @kernel

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any
 
 import numpy as np
@@ -24,7 +24,7 @@ from fieldcast.fields.kernels.compiled import (
     arrays,
     helper,
     kernel,
-    plain_gradients,
+    plain_backward,
     runs_compiled,
     use_threads,
     zeros_like,
@@ -132,7 +132,8 @@ class _HashEncode(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         u, table = ctx.saved_tensors
         if torch.is_grad_enabled():
-            return *plain_gradients(hash_encode_reference(u, table, ctx.levels), (u, table), (grad,)), None
+            plain = partial(hash_encode_reference, levels=ctx.levels)
+            return *plain_backward(plain, (u, table), (grad,)), None
         levels = _level_arrays(ctx.levels)
         grad_u = grad_table = None
         threads = use_threads()

@@ -20,7 +20,7 @@ from fieldcast.fields.kernels.compiled import (
     arrays,
     helper,
     kernel,
-    plain_gradients,
+    plain_backward,
     runs_compiled,
     summing,
     use_threads,
@@ -135,8 +135,11 @@ class _Product(torch.autograd.Function):
         u, planes, lines = ctx.saved_tensors
         if torch.is_grad_enabled():
             axes: Axes = tuple(ctx.axes.tolist())
-            product = plane_lookup_reference(u, planes) * line_lookup_reference(u, lines, axes)
-            return *plain_gradients(product, (u, planes, lines), (grad,)), None
+
+            def plain(u: Tensor, planes: Tensor, lines: Tensor) -> Tensor:
+                return plane_lookup_reference(u, planes) * line_lookup_reference(u, lines, axes)
+
+            return *plain_backward(plain, (u, planes, lines), (grad,)), None
         grad_u = grad_planes = grad_lines = None
         threads = use_threads()
         if ctx.needs_input_grad[0]:

@@ -7,6 +7,7 @@ and is row `blocks[i // 8, j // 8, k // 8] * 512 + (i % 8) * 64 + (j % 8) * 8 + 
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -20,7 +21,7 @@ from fieldcast.fields.kernels.compiled import (
     arrays,
     helper,
     kernel,
-    plain_gradients,
+    plain_backward,
     runs_compiled,
     summing,
     use_threads,
@@ -117,8 +118,8 @@ class _Trilinear(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         u, data, blocks, empty = ctx.saved_tensors
         if torch.is_grad_enabled():
-            values = trilinear_reference(u, data, blocks, ctx.resolution, empty)
-            return *plain_gradients(values, (u, data), (grad,)), None, None, None
+            plain = partial(trilinear_reference, blocks=blocks, resolution=ctx.resolution, empty=empty)
+            return *plain_backward(plain, (u, data), (grad,)), None, None, None
         grad_u = grad_data = None
         threads = use_threads()
         if ctx.needs_input_grad[0]:

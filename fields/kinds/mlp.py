@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from fieldcast.fields.encodings.frequency import frequencies
 from fieldcast.fields.field import Field
 from fieldcast.fields.heads import ColorNet, Network, SigmaNet, activate_color
+from fieldcast.fields.kernels.dense import dense
 from fieldcast.fields.spec import FieldSpec
 
 
@@ -45,14 +46,11 @@ class Trunk(Network, nn.ModuleList):
 
     def run(self, *inputs: Tensor) -> Tensor:
         (encoded,) = inputs
-        h = encoded
-        for layer, linear in enumerate(self):
-            if layer == self.skip and layer > 0:
-                h = torch.cat([encoded, h], -1)
-            h = linear(h)
-            if layer < len(self) - 1:
-                h = torch.relu(h)
-        return h
+        layers = [layer for layer in self if isinstance(layer, nn.Linear)]
+        if not 0 < self.skip < len(layers):
+            return dense(encoded, layers)
+        h = dense(encoded, layers[: self.skip], rectify_last=True)
+        return dense(torch.cat([encoded, h], -1), layers[self.skip :])
 
 
 class MlpField(Field):

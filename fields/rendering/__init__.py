@@ -3,8 +3,22 @@
 A renderer takes a function `(x [N, 3], d [N, 3]) -> (sigma [N], rgb [N, 3])`, never a class.
 """
 
-from fieldcast.fields.rendering.images import Image, render, render_image
+from fieldcast.fields.rendering.images import Image, Seen, look, render, render_image
 from fieldcast.fields.rendering.rays import Query, Rendered, composite, render_rays
 from fieldcast.fields.rendering.sampling import Sampler, Samples
+from fieldcast.fields.rendering.visibility import visible
 
-__all__ = ["Image", "Query", "Rendered", "Sampler", "Samples", "composite", "render", "render_image", "render_rays"]
+__all__ = [
+    "Image",
+    "Query",
+    "Rendered",
+    "Sampler",
+    "Samples",
+    "Seen",
+    "composite",
+    "look",
+    "render",
+    "render_image",
+    "render_rays",
+    "visible",
+]

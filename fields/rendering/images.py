@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from fieldcast.fields.cameras import Cameras
+from fieldcast.fields.cameras import Cameras, Rays
 from fieldcast.fields.field import Field
 from fieldcast.fields.progress import Progress, silent
-from fieldcast.fields.rendering.rays import Query, render_rays
-from fieldcast.fields.rendering.sampling import Sampler
-from fieldcast.fields.space import Vector3
+from fieldcast.fields.rendering.rays import CHUNK, Rendered, composite
+from fieldcast.fields.rendering.sampling import Sampler, Samples
+from fieldcast.fields.rendering.visibility import OPAQUE, visible
 
-RAYS = 1 << 13  # rays marched at a time
+RAYS = 1 << 14  # rays marched at a time
 
 
 @dataclass(frozen=True)
@@ -29,16 +29,11 @@ class Image:
 
 
 @torch.no_grad()
-def render_image(
-    query: Query, cameras: Cameras, index: int, sampler: Sampler, background: Vector3, *, chunk: int = 1 << 17
-) -> Image:
-    """One camera's image; chunk: the most points in one query, which bounds the memory."""
+def render_image(shade: Callable[[Rays], Rendered], cameras: Cameras, index: int, *, lot: int = RAYS) -> Image:
+    """One camera's image; shade: what rays see, asked about `lot` of them at a time, which bounds the memory."""
     width, height = cameras.size[index].tolist()
     rays = cameras.image_rays(index)
-    color = rays.origins.new_tensor(background)
-    parts = [
-        render_rays(query, rays[i : i + RAYS], sampler, color, chunk=chunk) for i in range(0, width * height, RAYS)
-    ]
+    parts = [shade(rays[i : i + lot]) for i in range(0, width * height, lot)]
     return Image(
         torch.cat([p.rgb for p in parts]).reshape(height, width, 3),
         torch.cat([p.depth for p in parts]).reshape(height, width),
@@ -51,16 +46,46 @@ def render(
     cameras: Cameras,
     *,
     steps: int | None = None,
-    chunk: int = 1 << 17,
+    chunk: int = CHUNK,
     progress: Progress = silent,
 ) -> Iterator[Image]:
-    """The images of a field, one after the other; steps: samples across the box diagonal (default: the field's own)."""
+    """The images of a field, one after the other; steps: samples across the box diagonal (default: the field's own).
+
+    chunk: the most points that the field is asked about at once.
+    """
     sampler, cameras = Sampler.of(field, steps), cameras.to(field.device)
+    background = cameras.c2w.new_tensor(field.spec.background)
+
+    def shade(rays: Rays) -> Rendered:
+        seen = look(field, sampler(rays), chunk=chunk)
+        return composite(seen.sigma, seen.rgb, seen.samples, background)
+
     for index in range(len(cameras)):
-        yield render_image(field_query(field), cameras, index, sampler, field.spec.background, chunk=chunk)
+        yield render_image(shade, cameras, index)
         progress(index + 1, len(cameras), "rendering")
 
 
-def field_query(field: Field) -> Query:
-    """The field as a function for samples that are known to lie in its box and occupied cells: no masking."""
-    return lambda x, d: field.decode(field.features(x), d)
+@dataclass(frozen=True)
+class Seen:
+    """What a field says at the samples that can be seen: sigma [M] in 1 / world unit, features [M, F], rgb [M, 3]."""
+
+    samples: Samples
+    sigma: Float[Tensor, " m"]
+    features: Float[Tensor, "m f"]
+    rgb: Float[Tensor, "m 3"]
+
+
+@torch.no_grad()
+def look(field: Field, samples: Samples, *, opaque: float = OPAQUE, chunk: int = CHUNK) -> Seen:
+    """What a field says of samples in its box and occupied cells; colours are computed for the visible ones alone.
+
+    opaque: leftover transmittance behind which nothing is visible.
+    """
+
+    def ask(part: Samples) -> tuple[Tensor, Tensor]:
+        features = torch.cat([field.features(x) for x in part.x.split(chunk)])
+        return field.spec.density(features[:, 0]) / field.spec.space.unit, features
+
+    samples, (sigma, features) = visible(ask, samples, opaque)
+    colors = [field.color(f, d) for f, d in zip(features.split(chunk), samples.d.split(chunk), strict=True)]
+    return Seen(samples, sigma, features, torch.cat(colors))

@@ -10,13 +10,14 @@ from jaxtyping import Float
 from torch import Tensor
 
 from fieldcast.fields.cameras import Rays
-from fieldcast.fields.kernels.compositing import accumulate, ray_of_sample, ray_weights
+from fieldcast.fields.kernels.compositing import accumulate, ray_weights
 from fieldcast.fields.rendering.sampling import Sampler, Samples
+from fieldcast.fields.rendering.visibility import visible
 
 Query = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
 """(x [N, 3] world points, d [N, 3] unit directions) -> (sigma [N] in 1 / world unit, rgb [N, 3] in [0, 1])."""
 
-OPAQUE = 1e-3  # leftover transmittance below which what lies behind is not looked at
+CHUNK = 1 << 16  # points in one query: what it computes stays near the processor, and memory bounded
 
 
 @dataclass(frozen=True)
@@ -62,32 +63,11 @@ def render_rays(
     sampler: Sampler,
     background: Float[Tensor, " 3"],
     *,
-    chunk: int = 1 << 17,
+    chunk: int = CHUNK,
 ) -> Rendered:
-    """Rays to pictures, for looking rather than training: samples are taken front to back, a few at a time, until
-    a ray is opaque, so that what is hidden is never computed. chunk: the most points in one query.
+    """Rays to pictures, for looking rather than training: what is hidden behind the opaque is left out.
+
+    chunk: the most points in one query.
     """
-    samples = sampler(rays)
-    count = samples.starts.diff()
-    rgb, depth = rays.origins.new_zeros(len(rays), 3), rays.origins.new_zeros(len(rays))
-    transmittance = torch.ones_like(depth)
-    rank = torch.arange(len(samples), device=count.device) - samples.starts[:-1].repeat_interleave(count)
-    begin, size = 0, 8
-    while len(samples) and bool((active := (count > begin) & (transmittance > OPAQUE)).any()):
-        ray = ray_of_sample(samples.starts, len(samples))
-        kept = active[ray] & (rank >= begin) & (rank < begin + size)
-        part = _subset(samples, kept, ray, len(rays))
-        sigma, color = query_in_chunks(query, part.x, part.d, chunk)
-        seen = composite(sigma, color, part, torch.zeros_like(background))
-        rgb = rgb + transmittance[:, None] * seen.rgb
-        depth = depth + transmittance * seen.depth * seen.opacity
-        transmittance = transmittance * seen.transmittance
-        begin, size = begin + size, size * 2
-    opacity = (1 - transmittance).clamp_min(1e-6)
-    return Rendered(rgb + transmittance[:, None] * background, depth / opacity, transmittance)
-
-
-def _subset(samples: Samples, kept: Tensor, ray: Tensor, rays: int) -> Samples:
-    counts = torch.bincount(ray[kept], minlength=rays)
-    starts = torch.cat([counts.new_zeros(1), counts.cumsum(0)])
-    return Samples(starts, samples.t[kept], samples.dt[kept], samples.x[kept], samples.d[kept])
+    samples, (sigma, rgb) = visible(lambda part: query_in_chunks(query, part.x, part.d, chunk), sampler(rays))
+    return composite(sigma, rgb, samples, background)

@@ -37,6 +37,10 @@ class Samples:
     def __len__(self) -> int:
         return len(self.t)
 
+    def take(self, index: Int64[Tensor, " k"], starts: Int64[Tensor, " r1"]) -> Samples:
+        """Some of the samples; starts: [R + 1] where those of each ray begin."""
+        return Samples(starts, *(values.index_select(0, index) for values in (self.t, self.dt, self.x, self.d)))
+
 
 @dataclass(frozen=True)
 class Sampler:

@@ -12,8 +12,9 @@ import torch
 import triton.language as tl
 from torch import Tensor
 
+from fieldcast.fields.kernels.compiled import plain_backward
 from fieldcast.fields.kernels.compositing import OPAQUE, accumulate_reference, ray_weights_reference
-from fieldcast.fields.kernels.gpu.launch import blocks, contiguous, jit, launch, plain_backward, power_of_two
+from fieldcast.fields.kernels.gpu.launch import blocks, contiguous, jit, launch, power_of_two
 
 RAYS, SAMPLES, CHUNK = 4, 32, 8  # rays of a program, samples of a ray and channels at once
 DEEPEST = tl.constexpr(OPAQUE)

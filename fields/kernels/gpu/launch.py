@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import torch
 import triton
 import triton.language as tl
 from torch import Tensor
-
-from fieldcast.fields.kernels.compiled import plain_gradients
 
 
 def jit(function: Callable[..., Any]) -> Any:
@@ -38,16 +36,6 @@ def probe(device: torch.device) -> bool:
 def _double(numbers: tl.tensor, doubled: tl.tensor, COUNT: tl.constexpr) -> None:
     i = tl.arange(0, COUNT)
     tl.store(doubled + i, 2 * tl.load(numbers + i))
-
-
-def plain_backward(
-    plain: Callable[..., Tensor | tuple[Tensor, ...]], inputs: Sequence[Tensor], grads: Sequence[Tensor]
-) -> list[Tensor | None]:
-    """The gradients of a plain version, differentiable in their turn (`create_graph`), by each input as if on its own:
-    what one of them was computed from does not count.
-    """
-    views = [tensor.view_as(tensor) for tensor in inputs]
-    return plain_gradients(plain(*views), views, grads)
 
 
 def contiguous(*tensors: Tensor) -> list[Tensor]:

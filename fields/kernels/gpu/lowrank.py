@@ -12,7 +12,8 @@ import torch
 import triton.language as tl
 from torch import Tensor
 
-from fieldcast.fields.kernels.gpu.launch import blocks, contiguous, jit, launch, plain_backward, power_of_two
+from fieldcast.fields.kernels.compiled import plain_backward
+from fieldcast.fields.kernels.gpu.launch import blocks, contiguous, jit, launch, power_of_two
 from fieldcast.fields.kernels.lowrank import Axes, line_lookup_reference, plane_lookup_reference
 
 TILE, CHUNK = 1024, 16  # numbers of a program, and channels of those

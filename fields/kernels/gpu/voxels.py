@@ -12,7 +12,8 @@ import torch
 import triton.language as tl
 from torch import Tensor
 
-from fieldcast.fields.kernels.gpu.launch import blocks, contiguous, jit, launch, plain_backward, power_of_two
+from fieldcast.fields.kernels.compiled import plain_backward
+from fieldcast.fields.kernels.gpu.launch import blocks, contiguous, jit, launch, power_of_two
 from fieldcast.fields.kernels.gpu.slopes import slopes
 from fieldcast.fields.kernels.voxels import BLOCK, trilinear_reference
 
