@@ -24,7 +24,8 @@ from fieldcast.fields.training import Training, cosine, require_checkpoint
 
 STEPS = 3000
 REFRESH = 16  # steps between looks at where the field is empty, and at how much of it is hidden
-HIDDEN = 0.2  # of the samples: from here on it pays to find out which they are, and to train on the others alone
+LOOKS = 1 << 15  # cells that are looked at each time: any ones, and as many of those that were occupied
+HIDDEN = 0.4  # of the samples: from here on it pays to find out which they are, and to train on the others alone
 
 
 def sample_budget(field: Field) -> int:
@@ -137,11 +138,11 @@ class OccupancyTracker:
     def update(self, generator: torch.Generator, warmup: bool) -> None:
         """Looks at random points of some cells: all over at first, then half of them in occupied cells."""
         self.density.copy_(torch.where(self.density > 0, self.density * 0.95, self.density))
-        wanted = min(self.density.numel() // 8, 1 << 18) if warmup else 1 << 16
+        wanted = min(self.density.numel() // 8, 1 << 18) if warmup else LOOKS
         index = torch.randint(self.density.numel(), (wanted,), generator=generator).to(self.density.device)
         if not warmup:
-            known = (self.density > self._threshold()).nonzero()[:, 0]
-            pick = torch.randint(max(len(known), 1), (min(1 << 16, len(known)),), generator=generator)
+            known = self._occupied().nonzero()[:, 0]
+            pick = torch.randint(max(len(known), 1), (min(LOOKS, len(known)),), generator=generator)
             index = torch.cat([index, known[pick.to(known.device)]])
         index = index[self.density[index] > -2]
         jitter = torch.rand(len(index), 3, generator=generator).to(index.device)
@@ -151,16 +152,17 @@ class OccupancyTracker:
         self._publish()
 
     def occupancy(self) -> Occupancy:
-        cells = (self.density > self._threshold()) | (self.density == -1)
+        cells = self._occupied() | (self.density == -1)
         return Occupancy.of_cells(cells.reshape((self.resolution,) * 3))
 
     def _publish(self) -> None:
         self.field.occupancy = self.occupancy()
 
-    def _threshold(self) -> float:
-        known = self.density[self.density >= 0]
+    def _occupied(self) -> Bool[Tensor, " c"]:
+        """Cells above the threshold, or above the mean density where that is less."""
+        known = (self.density >= 0).sum().clamp_min(1)
         limit = threshold(self.field.spec.space, in_training=True)
-        return min(float(known.mean()), limit) if len(known) else limit
+        return self.density > (self.density.relu().sum() / known).clamp_max(limit)
 
 
 def seen_cells(cameras: Cameras, space: Space, resolution: int) -> Bool[Tensor, "r r r"]:

@@ -18,8 +18,8 @@ from msgspec import Meta
 from torch import Tensor, nn
 
 from fieldcast.errors import InputError
-from fieldcast.fields.encodings.harmonics import harmonics
 from fieldcast.fields.kernels.dense import dense
+from fieldcast.fields.kernels.harmonics import harmonics
 
 FEATURES = 16  # F of the distillation paper: the density logit and 15 appearance features
 

@@ -20,8 +20,8 @@ from fieldcast.errors import InputError
 from fieldcast.fields import KINDS, Cameras, Field, FieldSpec, Occupancy, Space, build, default_spec, render
 from fieldcast.fields.cameras import look_at, pinhole
 from fieldcast.fields.encodings.frequency import frequencies
-from fieldcast.fields.encodings.harmonics import harmonics
 from fieldcast.fields.heads import DensityActivation, activate_color, truncated_exp
+from fieldcast.fields.kernels.harmonics import harmonics
 from fieldcast.fields.kinds import kind_class, spec_from_json
 from fieldcast.fields.kinds.voxels import EMPTY_LOGIT, needed_blocks
 from fieldcast.fields.rendering import Samples, look
@@ -522,6 +522,7 @@ def test_harmonics_are_their_definition() -> None:
     d = points(100, dtype=torch.float64)[1]
     for degree in range(4):
         np.testing.assert_allclose(harmonics(d, degree).numpy(), sh(d.numpy(), degree), atol=1e-12)
+        np.testing.assert_allclose(harmonics(d.float(), degree).numpy(), sh(d.numpy(), degree), atol=1e-6)
 
 
 def test_harmonics_are_orthonormal() -> None:

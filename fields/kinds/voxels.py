@@ -12,9 +12,9 @@ from msgspec import Meta
 from torch import Tensor, nn
 
 from fieldcast.errors import InputError
-from fieldcast.fields.encodings.harmonics import harmonics
 from fieldcast.fields.field import Field
 from fieldcast.fields.heads import activate_color
+from fieldcast.fields.kernels.harmonics import harmonics
 from fieldcast.fields.kernels.voxels import BLOCK, trilinear
 from fieldcast.fields.occupancy import Occupancy
 from fieldcast.fields.spec import FieldSpec
