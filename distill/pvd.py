@@ -62,7 +62,8 @@ def distill_pvd(
     copy_networks(teacher, student)
     features_agree = teacher.shares_features and student.shares_features
     budget = sample_budget(student)
-    lessons = Lessons(teacher, seed, pool=min(POOL, max(budget, steps * budget // USES)), progress=progress)
+    taught = max(budget, steps * budget // USES)  # samples in all, in pools of one size
+    lessons = Lessons(teacher, seed, pool=-(-taught // -(-taught // POOL)), progress=progress)
 
     def loss(step: int, generator: torch.Generator) -> Tensor:
         published = step * PUBLISHED_STEPS / steps

@@ -131,6 +131,16 @@ class SigmaNet(Network, nn.Sequential):
         return dense(inputs[0], linear_layers(self))
 
 
+class Basis(Network, nn.Linear):
+    """Components [N, C] to appearance features [N, 15], linearly (TensoRF's appearance matrix)."""
+
+    def __init__(self, components: int) -> None:
+        nn.Linear.__init__(self, components, FEATURES - 1, bias=False)
+
+    def run(self, *inputs: Tensor) -> Tensor:
+        return dense(inputs[0], [self])
+
+
 class ColorNet(Network):
     """Appearance features [N, 15] and directions [N, 3] to raw colour [N, 3]: three layers without biases."""
 

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from fieldcast.fields.encodings.grids import Channels, CpEncoding, Resolution
 from fieldcast.fields.field import Field
-from fieldcast.fields.heads import FEATURES, ColorNet, activate_color
+from fieldcast.fields.heads import Basis, ColorNet, activate_color
 from fieldcast.fields.spec import FieldSpec
 
 
@@ -37,7 +37,7 @@ class CpField(Field):
         sizes: CpSizes = spec.sizes
         self.density_cp = CpEncoding(sizes.resolution, sizes.density_channels)
         self.appearance_cp = CpEncoding(sizes.resolution, sizes.appearance_channels)
-        self.basis = nn.Linear(self.appearance_cp.width, FEATURES - 1, bias=False)
+        self.basis = Basis(self.appearance_cp.width)
         self.color_net = ColorNet(sizes.hidden)
 
     def logit(self, x: Float[Tensor, "n 3"]) -> Float[Tensor, " n"]:

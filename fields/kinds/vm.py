@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Annotated
 
@@ -11,8 +12,8 @@ from msgspec import Meta
 from torch import Tensor, nn
 
 from fieldcast.fields.encodings.grids import Channels, Resolution, VmEncoding
-from fieldcast.fields.field import Field
-from fieldcast.fields.heads import FEATURES, ColorNet, activate_color
+from fieldcast.fields.field import Field, shortage
+from fieldcast.fields.heads import Basis, ColorNet, activate_color
 from fieldcast.fields.spec import FieldSpec
 
 
@@ -36,7 +37,7 @@ class VmField(Field):
         sizes: VmSizes = spec.sizes
         self.density_vm = VmEncoding(sizes.resolution, sizes.density_channels)
         self.appearance_vm = VmEncoding(sizes.resolution, sizes.appearance_channels)
-        self.basis = nn.Linear(self.appearance_vm.width, FEATURES - 1, bias=False)
+        self.basis = Basis(self.appearance_vm.width)
         self.color_net = ColorNet(sizes.hidden)
 
     def logit(self, x: Float[Tensor, "n 3"]) -> Float[Tensor, " n"]:
@@ -53,6 +54,10 @@ class VmField(Field):
     def learning_rates(self) -> list[tuple[list[nn.Parameter], float]]:
         tables = [*self.density_vm.parameters(), *self.appearance_vm.parameters()]
         return [(tables, 1e-2), ([*self.basis.parameters(), *self.color_net.parameters()], 1e-3)]
+
+    def stride(self, steps: int) -> float:
+        # Measured from 200 to 1000 steps of distillation: 1 dB more than at the published rates.
+        return math.pow(shortage(steps), 0.25)
 
     def regularizer(self) -> Tensor:
         """1e-4 of the mean absolute density components, summed over the three planes and lines (PVD, TensoRF L1)."""

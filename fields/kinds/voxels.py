@@ -12,7 +12,7 @@ from msgspec import Meta
 from torch import Tensor, nn
 
 from fieldcast.errors import InputError
-from fieldcast.fields.field import Field
+from fieldcast.fields.field import Field, shortage
 from fieldcast.fields.heads import activate_color
 from fieldcast.fields.kernels.harmonics import harmonics
 from fieldcast.fields.kernels.voxels import BLOCK, trilinear
@@ -64,7 +64,7 @@ class VoxelsField(Field):
 
     def stride(self, steps: int) -> float:
         # The parameters are the logits themselves, which have far to go: from 0 to 7 takes 700 steps of 0.01.
-        return max(1.0, math.sqrt(30_000 / steps))
+        return math.pow(shortage(steps), 0.5)
 
     def check(self, what: str) -> None:
         table, stored = self.block_table, self.spec.sizes.blocks or self.block_table.numel()
