@@ -15,7 +15,7 @@ import argparse
 import json
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import measure
@@ -23,13 +23,13 @@ import peers
 import torch
 from torch import Tensor
 
+import fieldcast
 from fieldcast.fields.cameras import Rays
 from fieldcast.fields.evaluate import photograph
 from fieldcast.fields.field import Field
 from fieldcast.fields.fit import Pixels, fit
 from fieldcast.fields.metrics import psnr
-from fieldcast.fields.rendering import Sampler, render_rays
-from fieldcast.fields.rendering.images import field_query
+from fieldcast.fields.rendering import shading
 from fieldcast.fields.scenes import Scene, open_scene
 
 WHITE = (1.0, 1.0, 1.0)
@@ -87,7 +87,9 @@ def ours(train: Scene, test: Test, times: list[float]) -> Iterator[Point]:
 
 
 def renderer(field: Field) -> Callable[[Rays], Tensor]:
-    return lambda rays: render_rays(field_query(field), rays, Sampler.of(field), torch.tensor(WHITE)).rgb
+    field.spec = replace(field.spec, background=WHITE)
+    shade = shading(field)
+    return lambda rays: shade(rays).rgb
 
 
 def nerfacto(train: Scene, test: Test, times: list[float], rays: int) -> Iterator[Point]:
@@ -141,6 +143,7 @@ def parsed() -> argparse.Namespace:
 
 def main() -> None:
     """See the module's own words."""
+    fieldcast.prepare()  # as the command line does
     options = parsed()
     torch.set_num_threads(options.threads)
     torch.manual_seed(0)

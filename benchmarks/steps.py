@@ -28,6 +28,7 @@ import peers
 import torch
 from torch import Tensor
 
+import fieldcast
 from fieldcast.fields.cameras import Rays
 from fieldcast.fields.encodings.grids import HashSizes
 from fieldcast.fields.fit import REFRESH, Pixels, fit, spec_for
@@ -180,7 +181,10 @@ def main() -> None:
     parser.add_argument("--models", default=",".join(peers.RECIPES), help="which whole models; empty: none")
     parser.add_argument("--rays", type=int, default=0, help="of a batch of the whole models; 0: their own")
     parser.add_argument("--seconds", type=float, default=10, help="for each whole model")
+    parser.add_argument("--prepare", action="store_true", help="keep freed memory, as the command line does, for all")
     options = parser.parse_args()
+    if options.prepare:
+        fieldcast.prepare()
     torch.set_num_threads(options.threads)
     torch.manual_seed(0)
     scene = open_scene(options.scene)

@@ -53,16 +53,21 @@ def render(
 
     chunk: the most points that the field is asked about at once.
     """
-    sampler, cameras = Sampler.of(field, steps), cameras.to(field.device)
-    background = cameras.c2w.new_tensor(field.spec.background)
-
-    def shade(rays: Rays) -> Rendered:
-        seen = look(field, sampler(rays), chunk=chunk)
-        return composite(seen.sigma, seen.rgb, seen.samples, background)
-
+    shade, cameras = shading(field, steps=steps, chunk=chunk), cameras.to(field.device)
     for index in range(len(cameras)):
         yield render_image(shade, cameras, index)
         progress(index + 1, len(cameras), "rendering")
+
+
+def shading(field: Field, *, steps: int | None = None, chunk: int = CHUNK) -> Callable[[Rays], Rendered]:
+    """What rays see of a field, over its background; `steps` and `chunk` as in `render`."""
+    sampler = Sampler.of(field, steps)
+
+    def shade(rays: Rays) -> Rendered:
+        seen = look(field, sampler(rays), chunk=chunk)
+        return composite(seen.sigma, seen.rgb, seen.samples, rays.origins.new_tensor(field.spec.background))
+
+    return shade
 
 
 @dataclass(frozen=True)
