@@ -20,7 +20,7 @@ from fieldcast.fields.rendering.rays import composite
 from fieldcast.fields.rendering.sampling import Sampler, Samples
 from fieldcast.fields.rendering.visibility import OPAQUE
 
-CAMERAS, RAYS = 64, 1 << 12  # looked through at once
+CAMERAS, RAYS = 128, 1 << 13  # looked through at once: fewer take longer for each
 POOL = 1 << 21  # samples that are kept at hand: about 200 MB
 USES = 4  # times that each is taught
 

@@ -40,6 +40,7 @@ class VoxelsField(Field):
 
     Sizes = VoxelsSizes
     shares_features = False
+    points_per_step = 1 << 16  # without networks a point costs little, and AdamW the same for any number of them
     block_table: Tensor
 
     def __init__(self, spec: FieldSpec) -> None:
@@ -50,7 +51,7 @@ class VoxelsField(Field):
         channels = 1 + 3 * (sizes.degree + 1) ** 2
         table = torch.arange(side**3, dtype=torch.int32)
         self.register_buffer("block_table", torch.where(table < stored, table, -1).reshape(side, side, side))
-        self.data = nn.Parameter(0.02 * torch.randn(stored * BLOCK**3, channels))
+        self.data = nn.Parameter(torch.empty(stored * BLOCK**3, channels).normal_(0, 0.02))
 
     def features(self, x: Float[Tensor, "n 3"]) -> Float[Tensor, "n f"]:
         u = self.spec.space.to_unit(x)
@@ -63,8 +64,9 @@ class VoxelsField(Field):
         return empty
 
     def stride(self, steps: int) -> float:
-        # The parameters are the logits themselves, which have far to go: from 0 to 7 takes 700 steps of 0.01.
-        return math.pow(shortage(steps), 0.5)
+        # The parameters are the logits themselves, which have far to go: from 0 to 7 takes 700 steps of 0.01. Measured
+        # from 150 to 650 steps of distillation.
+        return math.pow(shortage(steps), 0.6)
 
     def check(self, what: str) -> None:
         table, stored = self.block_table, self.spec.sizes.blocks or self.block_table.numel()
