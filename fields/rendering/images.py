@@ -16,7 +16,7 @@ from fieldcast.fields.rendering.rays import CHUNK, Rendered, composite
 from fieldcast.fields.rendering.sampling import Sampler, Samples
 from fieldcast.fields.rendering.visibility import OPAQUE, visible
 
-RAYS = 1 << 14  # rays marched at a time
+RAYS = 1 << 13  # rays marched at a time
 
 
 @dataclass(frozen=True)
@@ -32,8 +32,13 @@ class Image:
 def render_image(shade: Callable[[Rays], Rendered], cameras: Cameras, index: int, *, lot: int = RAYS) -> Image:
     """One camera's image; shade: what rays see, asked about `lot` of them at a time, which bounds the memory."""
     width, height = cameras.size[index].tolist()
-    rays = cameras.image_rays(index)
-    parts = [shade(rays[i : i + lot]) for i in range(0, width * height, lot)]
+    parts = []
+    for first in range(
+        0, width * height, lot
+    ):  # rays are made as they are needed: those of a large picture fill memory
+        place = torch.arange(first, min(first + lot, width * height), device=cameras.c2w.device)
+        pixel = torch.stack([place % width, place // width], -1) + 0.5
+        parts.append(shade(cameras.rays(torch.full_like(place, index), pixel)))
     return Image(
         torch.cat([p.rgb for p in parts]).reshape(height, width, 3),
         torch.cat([p.depth for p in parts]).reshape(height, width),
