@@ -32,18 +32,16 @@ class Image:
 def render_image(shade: Callable[[Rays], Rendered], cameras: Cameras, index: int, *, lot: int = RAYS) -> Image:
     """One camera's image; shade: what rays see, asked about `lot` of them at a time, which bounds the memory."""
     width, height = cameras.size[index].tolist()
-    parts = []
+    c2w = cameras.c2w
+    rgb, depth, opacity = (c2w.new_empty(width * height, *shape) for shape in ((3,), (), ()))
     for first in range(
         0, width * height, lot
     ):  # rays are made as they are needed: those of a large picture fill memory
-        place = torch.arange(first, min(first + lot, width * height), device=cameras.c2w.device)
+        place = torch.arange(first, min(first + lot, width * height), device=c2w.device)
         pixel = torch.stack([place % width, place // width], -1) + 0.5
-        parts.append(shade(cameras.rays(torch.full_like(place, index), pixel)))
-    return Image(
-        torch.cat([p.rgb for p in parts]).reshape(height, width, 3),
-        torch.cat([p.depth for p in parts]).reshape(height, width),
-        torch.cat([p.opacity for p in parts]).reshape(height, width),
-    )
+        seen = shade(cameras.rays(torch.full_like(place, index), pixel))
+        rgb[place], depth[place], opacity[place] = seen.rgb, seen.depth, seen.opacity
+    return Image(rgb.reshape(height, width, 3), depth.reshape(height, width), opacity.reshape(height, width))
 
 
 def render(
