@@ -16,7 +16,7 @@ if "prepared" in sys.argv:
 import torch
 def fill():
     return torch.full((1 << 24,), 1.0)  # 64 MB, more than glibc ever keeps unless it is told to
-for _ in range(8):
+for _ in range(24):
     fill()  # glibc cuts a tensor's place a little too small for the next one, until freed places have joined
 before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
 for _ in range(8):
