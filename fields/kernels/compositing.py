@@ -14,10 +14,9 @@ from typing import Any
 import numpy as np
 import torch
 from jaxtyping import Float, Int64
-from numba import prange
 from torch import Tensor
 
-from fieldcast.fields.kernels.compiled import Array, arrays, kernel, plain_backward, runs_compiled, use_threads
+from fieldcast.fields.kernels.compiled import Array, arrays, kernel, plain_backward, runs_compiled
 from fieldcast.fields.kernels.gpu import runs_triton
 
 OPAQUE = 128.0  # exp(-128) is nothing; larger depths, infinity included, count as this one
@@ -66,8 +65,7 @@ def reached(
     if not runs_compiled(tau, light):
         return reached_reference(tau, starts, light, opaque)
     count, behind = torch.zeros(len(light), dtype=torch.int64), torch.empty_like(light)
-    use_threads()
-    _reached(*arrays(tau, starts, light), np.float32(opaque), *arrays(count, behind))
+    _reached(len(light), *arrays(tau, starts, light), np.float32(opaque), *arrays(count, behind))
     return count, behind
 
 
@@ -119,8 +117,7 @@ class _RayWeights(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, tau: Tensor, starts: Tensor) -> tuple[Tensor, Tensor]:
         weights, transmittance = torch.zeros(tau.shape), torch.ones(len(starts) - 1)
-        use_threads()
-        _weights_forward(*arrays(tau, starts, weights, transmittance))
+        _weights_forward(len(transmittance), *arrays(tau, starts, weights, transmittance))
         ctx.save_for_backward(tau, starts, weights, transmittance)
         return weights, transmittance
 
@@ -131,8 +128,7 @@ class _RayWeights(torch.autograd.Function):
             plain = partial(ray_weights_reference, starts=saved[0])
             return *plain_backward(plain, (tau,), (grad_weights, grad_transmittance)), None
         grad_tau = torch.zeros(tau.shape)
-        use_threads()
-        _weights_backward(*arrays(*saved, grad_weights, grad_transmittance, grad_tau))
+        _weights_backward(len(grad_transmittance), *arrays(*saved, grad_weights, grad_transmittance, grad_tau))
         return grad_tau, None
 
 
@@ -143,8 +139,7 @@ class _Accumulate(torch.autograd.Function):
     def forward(ctx: Any, weights: Tensor, values: Tensor, starts: Tensor) -> Tensor:
         ctx.save_for_backward(weights, values, starts)
         totals = torch.zeros(len(starts) - 1, values.shape[1])
-        use_threads()
-        _accumulate_forward(*arrays(weights, values, starts, totals))
+        _accumulate_forward(len(totals), *arrays(weights, values, starts, totals))
         return totals
 
     @staticmethod
@@ -154,19 +149,18 @@ class _Accumulate(torch.autograd.Function):
             plain_sums = partial(accumulate_reference, starts=starts)
             return *plain_backward(plain_sums, (weights, values), (grad,)), None
         grad_weights = grad_values = None
-        use_threads()
         if ctx.needs_input_grad[0]:
             grad_weights = torch.zeros(weights.shape)
-            _accumulate_backward_weights(*arrays(values, starts, grad, grad_weights))
+            _accumulate_backward_weights(len(grad), *arrays(values, starts, grad, grad_weights))
         if ctx.needs_input_grad[1]:
             grad_values = torch.zeros(values.shape)
-            _accumulate_backward_values(*arrays(weights, starts, grad, grad_values))
+            _accumulate_backward_values(len(grad), *arrays(weights, starts, grad, grad_values))
         return grad_weights, grad_values, None
 
 
 @kernel
-def _weights_forward(tau: Array, starts: Array, weights: Array, transmittance: Array) -> None:
-    for ray in prange(len(starts) - 1):
+def _weights_forward(first: int, last: int, tau: Array, starts: Array, weights: Array, transmittance: Array) -> None:
+    for ray in range(first, last):
         reaching = 1.0
         for i in range(starts[ray], starts[ray + 1]):
             passing = math.exp(-np.float64(tau[i]))
@@ -176,8 +170,10 @@ def _weights_forward(tau: Array, starts: Array, weights: Array, transmittance: A
 
 
 @kernel
-def _reached(tau: Array, starts: Array, light: Array, opaque: float, count: Array, behind: Array) -> None:
-    for ray in prange(len(light)):
+def _reached(
+    first: int, last: int, tau: Array, starts: Array, light: Array, opaque: float, count: Array, behind: Array
+) -> None:
+    for ray in range(first, last):
         reaching = np.float64(light[ray])
         for i in range(starts[ray], starts[ray + 1]):
             if not reaching > opaque:
@@ -189,6 +185,8 @@ def _reached(tau: Array, starts: Array, light: Array, opaque: float, count: Arra
 
 @kernel
 def _weights_backward(
+    first: int,
+    last: int,
     starts: Array,
     weights: Array,
     transmittance: Array,
@@ -200,7 +198,7 @@ def _weights_backward(
 
     What passes sample i is the sum of all weights behind it and the final transmittance.
     """
-    for ray in prange(len(starts) - 1):
+    for ray in range(first, last):
         passing = np.float64(transmittance[ray])
         behind = passing * grad_transmittance[ray]
         for i in range(starts[ray + 1] - 1, starts[ray] - 1, -1):
@@ -210,16 +208,18 @@ def _weights_backward(
 
 
 @kernel
-def _accumulate_forward(weights: Array, values: Array, starts: Array, totals: Array) -> None:
-    for ray in prange(len(starts) - 1):
+def _accumulate_forward(first: int, last: int, weights: Array, values: Array, starts: Array, totals: Array) -> None:
+    for ray in range(first, last):
         for i in range(starts[ray], starts[ray + 1]):
             for k in range(values.shape[1]):
                 totals[ray, k] += weights[i] * values[i, k]
 
 
 @kernel
-def _accumulate_backward_weights(values: Array, starts: Array, grad: Array, grad_weights: Array) -> None:
-    for ray in prange(len(starts) - 1):
+def _accumulate_backward_weights(
+    first: int, last: int, values: Array, starts: Array, grad: Array, grad_weights: Array
+) -> None:
+    for ray in range(first, last):
         for i in range(starts[ray], starts[ray + 1]):
             total = np.float32(0)
             for k in range(values.shape[1]):
@@ -228,8 +228,10 @@ def _accumulate_backward_weights(values: Array, starts: Array, grad: Array, grad
 
 
 @kernel
-def _accumulate_backward_values(weights: Array, starts: Array, grad: Array, grad_values: Array) -> None:
-    for ray in prange(len(starts) - 1):
+def _accumulate_backward_values(
+    first: int, last: int, weights: Array, starts: Array, grad: Array, grad_values: Array
+) -> None:
+    for ray in range(first, last):
         for i in range(starts[ray], starts[ray + 1]):
             for k in range(grad.shape[1]):
                 grad_values[i, k] = weights[i] * grad[ray, k]

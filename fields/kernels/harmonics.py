@@ -5,10 +5,9 @@ from __future__ import annotations
 import numpy as np
 import torch
 from jaxtyping import Float
-from numba import prange
 from torch import Tensor
 
-from fieldcast.fields.kernels.compiled import Array, arrays, kernel, runs_compiled, use_threads
+from fieldcast.fields.kernels.compiled import Array, arrays, kernel, runs_compiled
 
 
 def harmonics(d: Float[Tensor, "n 3"], degree: int) -> Float[Tensor, "n k"]:
@@ -19,8 +18,7 @@ def harmonics(d: Float[Tensor, "n 3"], degree: int) -> Float[Tensor, "n k"]:
     if degree < 3 or d.requires_grad or not runs_compiled(d):
         return harmonics_reference(d, degree)
     bands = d.new_empty(len(d), 16)
-    use_threads()
-    _third_degree(*arrays(d, bands))
+    _third_degree(len(d), *arrays(d, bands))
     return bands
 
 
@@ -52,29 +50,25 @@ def harmonics_reference(d: Float[Tensor, "n 3"], degree: int) -> Float[Tensor, "
     return torch.stack(bands, -1)
 
 
-CHUNK = 1024  # directions that a thread takes at once
-
-
 @kernel
-def _third_degree(d: Array, bands: Array) -> None:
+def _third_degree(first: int, last: int, d: Array, bands: Array) -> None:
     """The plain version, written out for float32."""
-    for chunk in prange((len(d) + CHUNK - 1) // CHUNK):
-        for i in range(chunk * CHUNK, min((chunk + 1) * CHUNK, len(d))):
-            x, y, z = d[i, 0], d[i, 1], d[i, 2]
-            xx, yy, zz = x * x, y * y, z * z
-            bands[i, 0] = np.float32(0.28209479177387814)
-            bands[i, 1] = np.float32(-0.48860251190291987) * y
-            bands[i, 2] = np.float32(0.48860251190291987) * z
-            bands[i, 3] = np.float32(-0.48860251190291987) * x
-            bands[i, 4] = np.float32(1.0925484305920792) * x * y
-            bands[i, 5] = np.float32(-1.0925484305920792) * y * z
-            bands[i, 6] = np.float32(0.94617469575755997) * zz - np.float32(0.31539156525251999)
-            bands[i, 7] = np.float32(-1.0925484305920792) * x * z
-            bands[i, 8] = np.float32(0.54627421529603959) * (xx - yy)
-            bands[i, 9] = np.float32(0.59004358992664352) * y * (yy - np.float32(3) * xx)
-            bands[i, 10] = np.float32(2.8906114426405538) * x * y * z
-            bands[i, 11] = np.float32(0.45704579946446572) * y * (np.float32(1) - np.float32(5) * zz)
-            bands[i, 12] = np.float32(0.3731763325901154) * z * (np.float32(5) * zz - np.float32(3))
-            bands[i, 13] = np.float32(0.45704579946446572) * x * (np.float32(1) - np.float32(5) * zz)
-            bands[i, 14] = np.float32(1.4453057213202769) * z * (xx - yy)
-            bands[i, 15] = np.float32(0.59004358992664352) * x * (np.float32(3) * yy - xx)
+    for i in range(first, last):
+        x, y, z = d[i, 0], d[i, 1], d[i, 2]
+        xx, yy, zz = x * x, y * y, z * z
+        bands[i, 0] = np.float32(0.28209479177387814)
+        bands[i, 1] = np.float32(-0.48860251190291987) * y
+        bands[i, 2] = np.float32(0.48860251190291987) * z
+        bands[i, 3] = np.float32(-0.48860251190291987) * x
+        bands[i, 4] = np.float32(1.0925484305920792) * x * y
+        bands[i, 5] = np.float32(-1.0925484305920792) * y * z
+        bands[i, 6] = np.float32(0.94617469575755997) * zz - np.float32(0.31539156525251999)
+        bands[i, 7] = np.float32(-1.0925484305920792) * x * z
+        bands[i, 8] = np.float32(0.54627421529603959) * (xx - yy)
+        bands[i, 9] = np.float32(0.59004358992664352) * y * (yy - np.float32(3) * xx)
+        bands[i, 10] = np.float32(2.8906114426405538) * x * y * z
+        bands[i, 11] = np.float32(0.45704579946446572) * y * (np.float32(1) - np.float32(5) * zz)
+        bands[i, 12] = np.float32(0.3731763325901154) * z * (np.float32(5) * zz - np.float32(3))
+        bands[i, 13] = np.float32(0.45704579946446572) * x * (np.float32(1) - np.float32(5) * zz)
+        bands[i, 14] = np.float32(1.4453057213202769) * z * (xx - yy)
+        bands[i, 15] = np.float32(0.59004358992664352) * x * (np.float32(3) * yy - xx)

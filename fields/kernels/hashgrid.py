@@ -16,7 +16,6 @@ from typing import Any
 import numpy as np
 import torch
 from jaxtyping import Float, Int64
-from numba import prange
 from torch import Tensor
 
 from fieldcast.fields.kernels.compiled import (
@@ -26,7 +25,6 @@ from fieldcast.fields.kernels.compiled import (
     kernel,
     plain_backward,
     runs_compiled,
-    use_threads,
     zeros_like,
 )
 from fieldcast.fields.kernels.gather import gather_rows
@@ -125,7 +123,7 @@ class _HashEncode(torch.autograd.Function):
         ctx.save_for_backward(u, table)
         ctx.levels = levels
         features = u.new_empty(len(u), len(levels) * table.shape[1])
-        _forward(*arrays(u, table), *_level_arrays(levels), features.numpy(), use_threads())
+        _forward(len(u), *arrays(u, table), *_level_arrays(levels), features.numpy())
         return features
 
     @staticmethod
@@ -136,13 +134,12 @@ class _HashEncode(torch.autograd.Function):
             return *plain_backward(plain, (u, table), (grad,)), None
         levels = _level_arrays(ctx.levels)
         grad_u = grad_table = None
-        threads = use_threads()
         if ctx.needs_input_grad[0]:
             grad_u = torch.zeros(u.shape)
-            _backward_u(*arrays(u, table, grad), *levels, grad_u.numpy())
+            _backward_u(len(u), *arrays(u, table, grad), *levels, grad_u.numpy())
         if ctx.needs_input_grad[1]:
             grad_table = zeros_like(table)
-            _backward_table(*arrays(u, grad), *levels, grad_table.numpy(), threads)
+            _backward_table(len(ctx.levels), *arrays(u, grad), *levels, grad_table.numpy())
         return grad_u, grad_table, None
 
 
@@ -187,66 +184,66 @@ def _corners(u: Array, first: int, count: int, scale: float, layout: Array, inde
 
 
 @kernel
-def _forward(u: Array, table: Array, scales: Array, layout: Array, features: Array, threads: int) -> None:
-    """A thread takes its share of the points through one level after the other, whose rows then stay in the cache."""
-    n, c = u.shape[0], table.shape[1]
-    share = (n + threads - 1) // threads
-    for thread in prange(threads):
-        index, w = np.zeros((8, CHUNK), np.uint32), np.zeros((8, CHUNK), np.float32)
-        end = min((thread + 1) * share, n)
-        for level in range(len(scales)):
-            for first in range(thread * share, end, CHUNK):
-                count = min(CHUNK, end - first)
-                _corners(u, first, count, scales[level], layout[level], index, w)
-                for k in range(0, c, 2):
-                    last = min(k + 1, c - 1)  # two neighbouring channels at once; of a single one, twice the same
-                    for i in range(count):
-                        a, b = np.float32(0), np.float32(0)
-                        for j in range(8):
-                            a += w[j, i] * table[index[j, i], k]
-                            b += w[j, i] * table[index[j, i], last]
-                        features[first + i, level * c + k] = a
-                        features[first + i, level * c + last] = b
+def _forward(first: int, last: int, u: Array, table: Array, scales: Array, layout: Array, features: Array) -> None:
+    """All points of a thread go through one level after the other, whose rows then stay in the cache."""
+    c = table.shape[1]
+    index, w = np.zeros((8, CHUNK), np.uint32), np.zeros((8, CHUNK), np.float32)
+    for level in range(len(scales)):
+        for at in range(first, last, CHUNK):
+            count = min(CHUNK, last - at)
+            _corners(u, at, count, scales[level], layout[level], index, w)
+            for k in range(0, c, 2):
+                other = min(k + 1, c - 1)  # two neighbouring channels at once; of a single one, twice the same
+                for i in range(count):
+                    a, b = np.float32(0), np.float32(0)
+                    for j in range(8):
+                        a += w[j, i] * table[index[j, i], k]
+                        b += w[j, i] * table[index[j, i], other]
+                    features[at + i, level * c + k] = a
+                    features[at + i, level * c + other] = b
 
 
 @kernel
-def _backward_table(u: Array, grad: Array, scales: Array, layout: Array, grad_table: Array, threads: int) -> None:
+def _backward_table(
+    first: int, last: int, u: Array, grad: Array, scales: Array, layout: Array, grad_table: Array
+) -> None:
+    """The levels `first` to `last`: no two share a row."""
     n, c = u.shape[0], grad_table.shape[1]
-    for thread in prange(threads):
-        index, w = np.zeros((8, CHUNK), np.uint32), np.zeros((8, CHUNK), np.float32)
-        for level in range(thread, len(scales), threads):
-            for first in range(0, n, CHUNK):
-                count = min(CHUNK, n - first)
-                _corners(u, first, count, scales[level], layout[level], index, w)
-                for k in range(c):
-                    column = grad_table[:, k]
-                    for i in range(count):
-                        g = grad[first + i, level * c + k]
-                        for j in range(8):
-                            column[index[j, i]] += w[j, i] * g
+    index, w = np.zeros((8, CHUNK), np.uint32), np.zeros((8, CHUNK), np.float32)
+    for level in range(first, last):
+        for at in range(0, n, CHUNK):
+            count = min(CHUNK, n - at)
+            _corners(u, at, count, scales[level], layout[level], index, w)
+            for k in range(c):
+                column = grad_table[:, k]
+                for i in range(count):
+                    g = grad[at + i, level * c + k]
+                    for j in range(8):
+                        column[index[j, i]] += w[j, i] * g
 
 
 @kernel
-def _backward_u(u: Array, table: Array, grad: Array, scales: Array, layout: Array, grad_u: Array) -> None:
+def _backward_u(
+    first: int, last: int, u: Array, table: Array, grad: Array, scales: Array, layout: Array, grad_u: Array
+) -> None:
     """The weights of the two corners at the ends of an edge add up to the weight of that edge in the derivative."""
-    n, c = u.shape[0], table.shape[1]
-    for chunk in prange((n + CHUNK - 1) // CHUNK):
-        first = chunk * CHUNK
-        count = min(CHUNK, n - first)
-        index, w = np.zeros((8, CHUNK), np.uint32), np.zeros((8, CHUNK), np.float32)
-        value = np.zeros((8, CHUNK), np.float32)
+    c = table.shape[1]
+    index, w = np.zeros((8, CHUNK), np.uint32), np.zeros((8, CHUNK), np.float32)
+    value = np.zeros((8, CHUNK), np.float32)
+    for at in range(first, last, CHUNK):
+        count = min(CHUNK, last - at)
         for level in range(len(scales)):
-            _corners(u, first, count, scales[level], layout[level], index, w)
+            _corners(u, at, count, scales[level], layout[level], index, w)
             value[:] = np.float32(0)
             for k in range(c):
                 v = table[:, k]
                 for j in range(8):
                     for i in range(count):
-                        value[j, i] += v[index[j, i]] * grad[first + i, level * c + k]
+                        value[j, i] += v[index[j, i]] * grad[at + i, level * c + k]
             for axis in range(3):
                 bit = 1 << axis
                 for j in range(8):
                     if j & bit == 0:
                         for i in range(count):
                             slope = (w[j, i] + w[j | bit, i]) * (value[j | bit, i] - value[j, i])
-                            grad_u[first + i, axis] += slope * scales[level]
+                            grad_u[at + i, axis] += slope * scales[level]

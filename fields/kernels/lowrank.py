@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 import torch
 from jaxtyping import Float, Int64
-from numba import prange
 from torch import Tensor
 
 from fieldcast.fields.kernels.compiled import (
@@ -23,7 +22,6 @@ from fieldcast.fields.kernels.compiled import (
     plain_backward,
     runs_compiled,
     summing,
-    use_threads,
     zeros_like,
 )
 from fieldcast.fields.kernels.gather import gather_rows
@@ -126,8 +124,7 @@ class _Product(torch.autograd.Function):
         values = u.new_empty(len(u), 3, planes.shape[-1])
         # What the planes give is kept for the gradient of the lines: a third of its time.
         kept = torch.empty_like(values) if ctx.needs_input_grad[2] else values.new_empty(0, 3, 0)
-        use_threads()
-        _forward(*arrays(u, planes, lines), axes, values.numpy(), kept.numpy())
+        _forward(len(u), *arrays(u, planes, lines), axes, values.numpy(), kept.numpy())
         ctx.save_for_backward(u, planes, lines, kept)
         ctx.axes = axes
         return values
@@ -143,20 +140,19 @@ class _Product(torch.autograd.Function):
 
             return *plain_backward(plain, (u, planes, lines), (grad,)), None
         grad_u = grad_planes = grad_lines = None
-        threads = use_threads()
+        threads = torch.get_num_threads()
         if ctx.needs_input_grad[0]:
             grad_u = torch.zeros(u.shape)
-            _backward_u(*arrays(u, planes, lines), ctx.axes, *arrays(grad, grad_u))
+            _backward_u(len(u), *arrays(u, planes, lines), ctx.axes, *arrays(grad, grad_u))
         if ctx.needs_input_grad[1]:
             grad_planes = zeros_like(planes)
-            _backward_planes(*arrays(u, lines), ctx.axes, *arrays(grad, grad_planes), threads)
+            _backward_planes(threads, *arrays(u, lines), ctx.axes, *arrays(grad, grad_planes), threads)
         if ctx.needs_input_grad[2]:
             grad_lines = zeros_like(lines)
-            _backward_lines(*arrays(u, kept), ctx.axes, *arrays(grad, grad_lines), threads)
+            _backward_lines(threads, *arrays(u, kept), ctx.axes, *arrays(grad, grad_lines), threads)
         return grad_u, grad_planes, grad_lines, None
 
 
-CHUNK = 512  # points that a thread takes at once
 STRIP = 4  # neighbouring samples that have one owner
 FIRST = np.array([a for a, _ in MATRIX_AXES])
 SECOND = np.array([b for _, b in MATRIX_AXES])
@@ -174,35 +170,38 @@ def _locate(u: Any, r: int) -> tuple[Any, Any, Any]:
 
 
 @kernel
-def _forward(u: Array, planes: Array, lines: Array, axes: Array, values: Array, kept: Array) -> None:
+def _forward(
+    first: int, last: int, u: Array, planes: Array, lines: Array, axes: Array, values: Array, kept: Array
+) -> None:
     """kept: [n, 3, c] what the planes give, or [0, 3, 0] where nobody wants to know."""
-    n, c = values.shape[0], values.shape[2]
-    for chunk in prange((n + CHUNK - 1) // CHUNK):
-        for i in range(chunk * CHUNK, min((chunk + 1) * CHUNK, n)):
-            for m in range(3):
-                x0, x1, x = _locate(u[i, FIRST[m]], planes.shape[2])
-                y0, y1, y = _locate(u[i, SECOND[m]], planes.shape[1])
-                z0, z1, z = _locate(u[i, axes[m]], lines.shape[1])
-                one = np.float32(1)
-                w00, w01, w10, w11 = (one - y) * (one - x), (one - y) * x, y * (one - x), y * x
-                p00, p01, p10, p11 = planes[m, y0, x0], planes[m, y0, x1], planes[m, y1, x0], planes[m, y1, x1]
-                l0, l1 = lines[m, z0], lines[m, z1]
-                if len(kept):
-                    for k in range(c):
-                        plane = w00 * p00[k] + w01 * p01[k] + w10 * p10[k] + w11 * p11[k]
-                        kept[i, m, k] = plane
-                        values[i, m, k] = plane * ((one - z) * l0[k] + z * l1[k])
-                else:
-                    for k in range(c):
-                        plane = w00 * p00[k] + w01 * p01[k] + w10 * p10[k] + w11 * p11[k]
-                        values[i, m, k] = plane * ((one - z) * l0[k] + z * l1[k])
+    c = values.shape[2]
+    for i in range(first, last):
+        for m in range(3):
+            x0, x1, x = _locate(u[i, FIRST[m]], planes.shape[2])
+            y0, y1, y = _locate(u[i, SECOND[m]], planes.shape[1])
+            z0, z1, z = _locate(u[i, axes[m]], lines.shape[1])
+            one = np.float32(1)
+            w00, w01, w10, w11 = (one - y) * (one - x), (one - y) * x, y * (one - x), y * x
+            p00, p01, p10, p11 = planes[m, y0, x0], planes[m, y0, x1], planes[m, y1, x0], planes[m, y1, x1]
+            l0, l1 = lines[m, z0], lines[m, z1]
+            if len(kept):
+                for k in range(c):
+                    plane = w00 * p00[k] + w01 * p01[k] + w10 * p10[k] + w11 * p11[k]
+                    kept[i, m, k] = plane
+                    values[i, m, k] = plane * ((one - z) * l0[k] + z * l1[k])
+            else:
+                for k in range(c):
+                    plane = w00 * p00[k] + w01 * p01[k] + w10 * p10[k] + w11 * p11[k]
+                    values[i, m, k] = plane * ((one - z) * l0[k] + z * l1[k])
 
 
 @kernel
-def _backward_planes(u: Array, lines: Array, axes: Array, grad: Array, grad_planes: Array, threads: int) -> None:
+def _backward_planes(
+    first: int, last: int, u: Array, lines: Array, axes: Array, grad: Array, grad_planes: Array, threads: int
+) -> None:
     n, c = grad.shape[0], grad.shape[2]
     one = np.float32(1)
-    for thread in prange(threads):
+    for thread in range(first, last):
         for i in range(n):
             for m in range(3):
                 y0, y1, y = _locate(u[i, SECOND[m]], grad_planes.shape[1])
@@ -227,10 +226,12 @@ def _backward_planes(u: Array, lines: Array, axes: Array, grad: Array, grad_plan
 
 
 @kernel
-def _backward_lines(u: Array, kept: Array, axes: Array, grad: Array, grad_lines: Array, threads: int) -> None:
+def _backward_lines(
+    first: int, last: int, u: Array, kept: Array, axes: Array, grad: Array, grad_lines: Array, threads: int
+) -> None:
     n, c = grad.shape[0], grad.shape[2]
     one = np.float32(1)
-    for thread in prange(threads):
+    for thread in range(first, last):
         for i in range(n):
             for m in range(3):
                 z0, z1, z = _locate(u[i, axes[m]], grad_lines.shape[1])
@@ -258,17 +259,17 @@ def _slopes(corners: tuple[Array, ...], line0: Array, line1: Array, grad: Array,
 
 
 @kernel
-def _backward_u(u: Array, planes: Array, lines: Array, axes: Array, grad: Array, grad_u: Array) -> None:
-    n = len(grad)
-    for chunk in prange((n + CHUNK - 1) // CHUNK):
-        for i in range(chunk * CHUNK, min((chunk + 1) * CHUNK, n)):
-            for m in range(3):
-                x0, x1, x = _locate(u[i, FIRST[m]], planes.shape[2])
-                y0, y1, y = _locate(u[i, SECOND[m]], planes.shape[1])
-                z0, z1, z = _locate(u[i, axes[m]], lines.shape[1])
-                plane = planes[m]
-                corners = (plane[y0, x0], plane[y0, x1], plane[y1, x0], plane[y1, x1])
-                along_x, along_y, along_z = _slopes(corners, lines[m, z0], lines[m, z1], grad[i, m], x, y, z)
-                grad_u[i, FIRST[m]] += along_x * np.float32(planes.shape[2] - 1)
-                grad_u[i, SECOND[m]] += along_y * np.float32(planes.shape[1] - 1)
-                grad_u[i, axes[m]] += along_z * np.float32(lines.shape[1] - 1)
+def _backward_u(
+    first: int, last: int, u: Array, planes: Array, lines: Array, axes: Array, grad: Array, grad_u: Array
+) -> None:
+    for i in range(first, last):
+        for m in range(3):
+            x0, x1, x = _locate(u[i, FIRST[m]], planes.shape[2])
+            y0, y1, y = _locate(u[i, SECOND[m]], planes.shape[1])
+            z0, z1, z = _locate(u[i, axes[m]], lines.shape[1])
+            plane = planes[m]
+            corners = (plane[y0, x0], plane[y0, x1], plane[y1, x0], plane[y1, x1])
+            along_x, along_y, along_z = _slopes(corners, lines[m, z0], lines[m, z1], grad[i, m], x, y, z)
+            grad_u[i, FIRST[m]] += along_x * np.float32(planes.shape[2] - 1)
+            grad_u[i, SECOND[m]] += along_y * np.float32(planes.shape[1] - 1)
+            grad_u[i, axes[m]] += along_z * np.float32(lines.shape[1] - 1)

@@ -13,10 +13,9 @@ from typing import Any
 import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int64, UInt8
-from numba import prange
 from torch import Tensor
 
-from fieldcast.fields.kernels.compiled import Array, arrays, helper, kernel, runs_compiled, use_threads
+from fieldcast.fields.kernels.compiled import Array, arrays, helper, kernel, runs_compiled
 from fieldcast.fields.kernels.gpu import runs_triton
 from fieldcast.fields.space import Space
 
@@ -102,17 +101,28 @@ def _march(
     bits, rays = arrays(occupancy)[0], arrays(origins, directions, near, far, jitter)
     offset, step = arrays(offsets[:-1], offsets[1:] - offsets[:-1])
     mode = 0 if space.bounded else 1 if space.contraction == "sphere" else 2
-    use_threads()
     blocks = -(-resolution // BLOCK)
     full = np.zeros((blocks, blocks, blocks) if space.bounded else (0, 0, 0), np.bool_)
     if space.bounded:
-        _full_blocks(bits, resolution, full)
+        _full_blocks(blocks, bits, resolution, full)
     starts = torch.zeros(len(origins) + 1, dtype=torch.int64)
     keep = np.zeros((len(origins), -(-len(step) // 8)), np.uint8)
-    _mark(*rays, offset, step, bits, resolution, full, np.array(space.aabb, np.float32), mode, keep, starts.numpy())
+    _mark(
+        len(near),
+        *rays,
+        offset,
+        step,
+        bits,
+        resolution,
+        full,
+        np.array(space.aabb, np.float32),
+        mode,
+        keep,
+        starts.numpy(),
+    )
     starts = starts.cumsum(0)
     t, dt = near.new_empty(int(starts[-1])), near.new_empty(int(starts[-1]))
-    _fill(*rays[2:], offset, step, keep, *arrays(starts, t, dt))
+    _fill(len(near), *rays[2:], offset, step, keep, *arrays(starts, t, dt))
     return starts, t, dt
 
 
@@ -120,9 +130,9 @@ BLOCK = 8  # cells along the side of a block that is skipped at once where all o
 
 
 @kernel
-def _full_blocks(bits: Array, resolution: int, full: Array) -> None:
+def _full_blocks(first: int, last: int, bits: Array, resolution: int, full: Array) -> None:
     """Which blocks of 8^3 cells have an occupied cell."""
-    for slab in prange(full.shape[0]):
+    for slab in range(first, last):
         for x in range(slab * BLOCK, min((slab + 1) * BLOCK, resolution)):
             for y in range(resolution):
                 row = (x * resolution + y) * resolution
@@ -181,6 +191,8 @@ def _exit(origin: Array, direction: Array, cx: int, cy: int, cz: int, resolution
 
 @kernel
 def _mark(
+    first: int,
+    last: int,
     origins: Array,
     directions: Array,
     near: Array,
@@ -197,7 +209,7 @@ def _mark(
     counts: Array,
 ) -> None:
     """Set bit k & 7 of `keep[ray, k >> 3]` for the samples to keep, and `counts[ray + 1]` to their number."""
-    for ray in prange(len(origins)):
+    for ray in range(first, last):
         count, k = 0, 0
         ox, oy, oz = origins[ray, 0], origins[ray, 1], origins[ray, 2]
         dx, dy, dz = directions[ray, 0], directions[ray, 1], directions[ray, 2]
@@ -223,6 +235,8 @@ def _mark(
 
 @kernel
 def _fill(
+    first: int,
+    last: int,
     near: Array,
     far: Array,
     jitter: Array,
@@ -233,7 +247,7 @@ def _fill(
     t: Array,
     dt: Array,
 ) -> None:
-    for ray in prange(len(near)):
+    for ray in range(first, last):
         at = starts[ray]
         for byte in range(keep.shape[1]):
             if keep[ray, byte] == 0:

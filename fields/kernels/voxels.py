@@ -13,7 +13,6 @@ from typing import Any
 import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int32, Int64
-from numba import prange
 from torch import Tensor
 
 from fieldcast.fields.kernels.compiled import (
@@ -24,7 +23,6 @@ from fieldcast.fields.kernels.compiled import (
     plain_backward,
     runs_compiled,
     summing,
-    use_threads,
     zeros_like,
 )
 from fieldcast.fields.kernels.gather import gather_rows
@@ -110,8 +108,7 @@ class _Trilinear(torch.autograd.Function):
         ctx.save_for_backward(u, data, blocks, empty)
         ctx.resolution = resolution
         values = u.new_empty(len(u), data.shape[1])
-        use_threads()
-        _forward(*arrays(u, data, blocks), resolution, *arrays(empty, values))
+        _forward(len(u), *arrays(u, data, blocks), resolution, *arrays(empty, values))
         return values
 
     @staticmethod
@@ -121,13 +118,15 @@ class _Trilinear(torch.autograd.Function):
             plain = partial(trilinear_reference, blocks=blocks, resolution=ctx.resolution, empty=empty)
             return *plain_backward(plain, (u, data), (grad,)), None, None, None
         grad_u = grad_data = None
-        threads = use_threads()
         if ctx.needs_input_grad[0]:
             grad_u = torch.empty(u.shape)
-            _backward_u(*arrays(u, data, blocks), ctx.resolution, *arrays(empty, grad, grad_u))
+            _backward_u(len(u), *arrays(u, data, blocks), ctx.resolution, *arrays(empty, grad, grad_u))
         if ctx.needs_input_grad[1]:
             grad_data = zeros_like(data)
-            _backward_data(*arrays(u, blocks), ctx.resolution, *arrays(grad, grad_data), threads)
+            threads = torch.get_num_threads()
+            row, weight = np.zeros((len(u), 8), np.int64), np.zeros((len(u), 8), np.float32)
+            _locate(len(u), *arrays(u, blocks), ctx.resolution, row, weight)
+            _backward_data(threads, row, weight, *arrays(grad, grad_data), threads)
         return grad_u, grad_data, None, None, None
 
 
@@ -168,14 +167,15 @@ def _fill_empty(row: Array, weight: Array, count: int, blank: Array) -> None:
 
 
 @kernel
-def _forward(u: Array, data: Array, blocks: Array, resolution: int, empty: Array, values: Array) -> None:
-    n, c = values.shape
-    for chunk in prange((n + CHUNK - 1) // CHUNK):
-        first = chunk * CHUNK
-        count = min(CHUNK, n - first)
-        row, weight = np.zeros((CHUNK, 8), np.int64), np.zeros((CHUNK, 8), np.float32)
-        blank = np.zeros(CHUNK, np.float32)
-        _corners(u, first, count, blocks, resolution, row, weight)
+def _forward(
+    first: int, last: int, u: Array, data: Array, blocks: Array, resolution: int, empty: Array, values: Array
+) -> None:
+    c = values.shape[1]
+    row, weight = np.zeros((CHUNK, 8), np.int64), np.zeros((CHUNK, 8), np.float32)
+    blank = np.zeros(CHUNK, np.float32)
+    for at in range(first, last, CHUNK):
+        count = min(CHUNK, last - at)
+        _corners(u, at, count, blocks, resolution, row, weight)
         _fill_empty(row, weight, count, blank)
         for i in range(count):
             w0, w1, w2, w3, w4, w5, w6, w7 = (
@@ -192,18 +192,20 @@ def _forward(u: Array, data: Array, blocks: Array, resolution: int, empty: Array
             f, g, h, m = data[row[i, 4]], data[row[i, 5]], data[row[i, 6]], data[row[i, 7]]
             for k in range(c):
                 near = w0 * a[k] + w1 * b[k] + w2 * d[k] + w3 * e[k]
-                values[first + i, k] = near + w4 * f[k] + w5 * g[k] + w6 * h[k] + w7 * m[k] + blank[i] * empty[k]
+                values[at + i, k] = near + w4 * f[k] + w5 * g[k] + w6 * h[k] + w7 * m[k] + blank[i] * empty[k]
 
 
 @kernel
-def _backward_data(u: Array, blocks: Array, resolution: int, grad: Array, grad_data: Array, threads: int) -> None:
+def _locate(first: int, last: int, u: Array, blocks: Array, resolution: int, row: Array, weight: Array) -> None:
+    _corners(u, first, last - first, blocks, resolution, row[first:last], weight[first:last])
+
+
+@kernel
+def _backward_data(
+    first: int, last: int, row: Array, weight: Array, grad: Array, grad_data: Array, threads: int
+) -> None:
     n, c = grad.shape
-    row, weight = np.zeros((n, 8), np.int64), np.zeros((n, 8), np.float32)
-    for chunk in prange((n + CHUNK - 1) // CHUNK):
-        first = chunk * CHUNK
-        count = min(CHUNK, n - first)
-        _corners(u, first, count, blocks, resolution, row[first : first + count], weight[first : first + count])
-    for thread in prange(threads):
+    for thread in range(first, last):
         for i in range(n):
             for j in range(8):
                 at = row[i, j]
@@ -223,23 +225,29 @@ def _dot(a: Array, b: Array) -> Any:
 
 @kernel
 def _backward_u(
-    u: Array, data: Array, blocks: Array, resolution: int, empty: Array, grad: Array, grad_u: Array
+    first: int,
+    last: int,
+    u: Array,
+    data: Array,
+    blocks: Array,
+    resolution: int,
+    empty: Array,
+    grad: Array,
+    grad_u: Array,
 ) -> None:
     """The weights of the two corners at the ends of an edge add up to the weight of that edge in the derivative."""
-    n = len(grad)
-    for chunk in prange((n + CHUNK - 1) // CHUNK):
-        first = chunk * CHUNK
-        count = min(CHUNK, n - first)
-        row, weight = np.zeros((CHUNK, 8), np.int64), np.zeros((CHUNK, 8), np.float32)
-        value = np.zeros(8, np.float32)
-        _corners(u, first, count, blocks, resolution, row, weight)
+    row, weight = np.zeros((CHUNK, 8), np.int64), np.zeros((CHUNK, 8), np.float32)
+    value = np.zeros(8, np.float32)
+    for at in range(first, last, CHUNK):
+        count = min(CHUNK, last - at)
+        _corners(u, at, count, blocks, resolution, row, weight)
         for i in range(count):
             for j in range(8):
-                value[j] = _dot(empty if row[i, j] < 0 else data[row[i, j]], grad[first + i])
+                value[j] = _dot(empty if row[i, j] < 0 else data[row[i, j]], grad[at + i])
             for axis in range(3):
                 bit = 4 >> axis
                 slope = np.float32(0)
                 for j in range(8):
                     if j & bit == 0:
                         slope += (weight[i, j] + weight[i, j | bit]) * (value[j | bit] - value[j])
-                grad_u[first + i, axis] = slope * np.float32(resolution - 1)
+                grad_u[at + i, axis] = slope * np.float32(resolution - 1)
