@@ -154,8 +154,8 @@ def fit(
 @click.argument("source", metavar="IN", type=click.Path(path_type=Path))
 @click.argument("out", type=click.Path(path_type=Path))
 @click.option("--to", "kind", required=True, metavar="KIND", help=f"One of {KIND_NAMES}.")
-@click.option("--recipe", default="pvd", show_default=True, help="How: pvd, as published, at fewer steps.")
-@click.option("--steps", type=click.IntRange(1), help="Training steps (default: 1000; PVD has 30000).")
+@click.option("--recipe", default="fast", show_default=True, help="How: fast, or pvd as published at fewer steps.")
+@click.option("--steps", type=click.IntRange(1), help="Training steps (default: what suits the recipe and the kind).")
 @SEED
 @SIZES
 @click.option("--views", default=8, show_default=True, type=click.IntRange(1, 1000), help="Views to compare on.")
@@ -190,7 +190,7 @@ def convert(
     fieldcast convert lego.safetensors small.safetensors --to vm --size resolution=128 --report small.html
     """
     console = Console(quiet, as_json)
-    from fieldcast.distill.convert import STEPS, resized
+    from fieldcast.distill.convert import RECIPES, resized
     from fieldcast.distill.convert import convert as run
     from fieldcast.distill.report import check_report_name, report, write_report
     from fieldcast.fields.files import ancestry, checked_suffix, save, sha256
@@ -209,7 +209,7 @@ def convert(
             teacher,
             spec,
             recipe=recipe,
-            steps=steps or STEPS,
+            steps=steps,
             seed=seed,
             checkpoint=checkpoint_of(out),
             resume=resume,
@@ -217,7 +217,7 @@ def convert(
         )
     seconds = time.perf_counter() - start
     save(student, out, provenance=made_from, force=force)
-    run_facts = {"recipe": recipe, "steps": steps or STEPS, "seed": seed, "seconds": seconds}
+    run_facts = {"recipe": recipe, "steps": steps or RECIPES[recipe].steps(kind), "seed": seed, "seconds": seconds}
     with console.progress("compare") as progress:
         result = report(teacher, student, views=views, seed=seed, run=run_facts, progress=progress)
     if page:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
+from fieldcast.distill import fast, pvd
+from fieldcast.distill.fast import distill_fast
 from fieldcast.distill.pvd import distill_pvd
 from fieldcast.errors import FieldcastError, InputError
 from fieldcast.fields.field import Field
@@ -18,8 +20,19 @@ from fieldcast.fields.progress import Progress, silent
 from fieldcast.fields.spec import FieldSpec
 from fieldcast.fields.training import require_checkpoint
 
-STEPS = 1000
-RECIPES: dict[str, Callable[..., Field]] = {"pvd": distill_pvd}
+
+@dataclass(frozen=True)
+class Recipe:
+    """distill: trains a student in place. steps: how many a kind takes unless told otherwise."""
+
+    distill: Callable[..., Field]
+    steps: Callable[[str], int]
+
+
+RECIPES = {
+    "fast": Recipe(distill_fast, lambda kind: fast.TUNED[kind].steps),
+    "pvd": Recipe(distill_pvd, lambda kind: pvd.STEPS),
+}
 
 
 def student_spec(teacher: FieldSpec, kind: str) -> FieldSpec:
@@ -32,8 +45,8 @@ def convert(
     teacher: Field,
     to: str | FieldSpec,
     *,
-    recipe: str = "pvd",
-    steps: int = STEPS,
+    recipe: str = "fast",
+    steps: int | None = None,
     seed: int = 0,
     checkpoint: Path | None = None,
     resume: bool = False,
@@ -41,8 +54,9 @@ def convert(
 ) -> Field:
     """A field of another kind, or of other sizes, that is the same scene.
 
-    to: a kind, at its default sizes, or a whole spec. recipe: `pvd`. The teacher is not changed. Raises InputError
-    for unknown names, FieldcastError when the teacher is empty or the loss diverges.
+    to: a kind, at its default sizes, or a whole spec. recipe: `fast`, or `pvd` as published. steps: of training
+    (default: the recipe's own). The teacher is not changed. Raises InputError for unknown names, FieldcastError when
+    the teacher is empty or the loss diverges.
     """
     require_checkpoint(checkpoint, resume)
     if recipe not in RECIPES:
@@ -55,7 +69,8 @@ def convert(
         raise FieldcastError("the field is empty: it has no density that would show anywhere in its box")
     student = build(spec, seed).to(teacher.device).allocate(occupancy)
     source = frozen_copy(teacher, occupancy)
-    student = RECIPES[recipe](
+    steps = steps or RECIPES[recipe].steps(spec.kind)
+    student = RECIPES[recipe].distill(
         source, student, steps=steps, seed=seed, checkpoint=checkpoint, resume=resume, progress=progress
     )
     student.occupancy, student.views = occupancy, teacher.views

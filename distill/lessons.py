@@ -42,6 +42,12 @@ class Lesson:
         """How many rays."""
         return len(self.transmittance)
 
+    def end(self, first: int, points: int) -> int:
+        """The ray before which to stop for at most `points` samples from that of ray `first` on; at least one ray."""
+        starts = self.samples.starts
+        last = int(torch.searchsorted(starts, starts[first] + points, right=True)) - 1
+        return min(max(last, first + 1), len(self))
+
     def rays(self, first: int, last: int) -> Lesson:
         """The lesson of the rays from `first` to before `last`."""
         starts = self.samples.starts[first : last + 1]
@@ -68,17 +74,16 @@ class Lessons:
     def next(self, points: int) -> Lesson:
         """The next rays, as many as have at most `points` samples, but one at least if any ray hits anything."""
         number, taught = self.place.tolist()
-        pool = self._pool_of(number)
+        pool = self.pool(number)
         first = taught % max(len(pool), 1)
-        starts = pool.samples.starts
-        last = int(torch.searchsorted(starts, starts[first] + points, right=True)) - 1
-        last = min(max(last, first + 1), len(pool))
+        last = pool.end(first, points)
         taught += last - first
         done = taught >= USES * len(pool)
         self.place.copy_(torch.tensor([number + 1, 0] if done else [number, taught]))
         return pool.rays(first, last)
 
-    def _pool_of(self, number: int) -> Lesson:
+    def pool(self, number: int) -> Lesson:
+        """A pool of rays; the last one is kept at hand."""
         if self._pool is None or self._number != number:
             self._pool = None  # before the next one is made: memory holds one
             generator = torch.Generator().manual_seed((self.seed + 1) * 1_000_003 + number)

@@ -39,7 +39,7 @@ from fieldcast.fields.progress import Progress, silent
 from fieldcast.fields.rendering.rays import composite
 from fieldcast.fields.training import Training, cosine
 
-PUBLISHED_STEPS = 30_000
+STEPS, PUBLISHED_STEPS = 1_000, 30_000
 STAGE_ENDS = (2_000, 5_000)
 LOG_DENSITY = (-2.0, 7.0)
 POINT_WEIGHT = 0.002

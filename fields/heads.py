@@ -65,11 +65,26 @@ class DensityActivation:
         activation = nn.functional.softplus if self.name == "softplus" else torch.relu
         return self.scale * activation(s + self.shift)
 
+    def logit(self, log_density: Float[Tensor, "*n"]) -> Float[Tensor, "*n"]:
+        """The logit of a density that is given by its natural logarithm."""
+        value = log_density - math.log(self.scale)
+        if self.name == "softplus":
+            y = value.exp()
+            value = y + torch.log(-torch.expm1(-y))
+        elif self.name == "relu":
+            value = value.exp()
+        return value - self.shift
+
     def log(self, s: Float[Tensor, "*n"]) -> Float[Tensor, "*n"]:
         """The natural logarithm of the density; at least -30, where there is none."""
         if self.name == "exp":
             return s + (self.shift + math.log(self.scale))
         return torch.log(self(s).clamp_min(math.exp(-30)))
+
+
+def inverse_color(rgb: Float[Tensor, "*n"], name: ColorActivation) -> Float[Tensor, "*n"]:
+    """What `activate_color` makes that colour of; of sigmoids, no nearer to black and white than 0.01."""
+    return torch.logit(rgb.clamp(0.01, 0.99)) if name == "sigmoid" else rgb - 0.5
 
 
 def activate_color(raw: Float[Tensor, "*n"], name: ColorActivation) -> Float[Tensor, "*n"]:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from fieldcast.errors import FieldcastError, InputError
 from fieldcast.fields.field import Field
@@ -26,9 +26,10 @@ class Training:
     """One training run of `field`.
 
     loss: gives the loss of a step (counted from 0), drawing random numbers from the generator only.
-    schedule: the factor on all learning rates at a step. state: tensors, besides the field's and the optimiser's, that
-    the run changes in place and needs to continue. identity: what a checkpoint must agree with to be resumed.
-    checkpoint: where resumable state is kept while the run lasts; None: nowhere.
+    schedule: the learning rate of a group at a step, from that which it starts with. rates: groups of parameters and
+    those rates (default: the field's own, with its stride); weight_decay, betas: of AdamW. state: tensors, besides the
+    field's and the optimiser's, that the run changes in place and needs to continue. identity: what a checkpoint must
+    agree with to be resumed. checkpoint: where resumable state is kept while the run lasts; None: nowhere.
     """
 
     field: Field
@@ -38,6 +39,8 @@ class Training:
     seed: int
     title: str
     weight_decay: float = 0.0
+    rates: list[tuple[list[nn.Parameter], float]] | None = None
+    betas: tuple[float, float] = (0.9, 0.99)
     state: dict[str, Tensor] = field(default_factory=dict)
     identity: dict[str, Any] = field(default_factory=dict)
     checkpoint: Path | None = None
@@ -76,10 +79,12 @@ class Training:
                 saved = time.monotonic()
 
     def _optimizer(self) -> torch.optim.Optimizer:
-        stride = self.field.stride(self.steps)
-        rates = [(parameters, rate * stride) for parameters, rate in self.field.learning_rates() if parameters]
+        rates = self.rates
+        if rates is None:
+            stride = self.field.stride(self.steps)
+            rates = [(parameters, rate * stride) for parameters, rate in self.field.learning_rates() if parameters]
         groups = [{"params": parameters, "lr": rate, "initial_lr": rate} for parameters, rate in rates]
-        return torch.optim.AdamW(groups, betas=(0.9, 0.99), eps=1e-15, weight_decay=self.weight_decay, fused=True)
+        return torch.optim.AdamW(groups, betas=self.betas, eps=1e-15, weight_decay=self.weight_decay, fused=True)
 
     def _diverged(self, step: int, value: float) -> str:
         kept = f"; the state before it is in {self.checkpoint}" if self.checkpoint and self.checkpoint.exists() else ""

@@ -57,6 +57,13 @@ class VoxelsField(Field):
         u = self.spec.space.to_unit(x)
         return trilinear(u, self.data, self.block_table, self.spec.sizes.resolution, self._empty())
 
+    def spread(self, u: Float[Tensor, "n 3"], values: Float[Tensor, "n c"]) -> Float[Tensor, "rows c"]:
+        """Values at points of the unit cube, added to the vertices around them by their trilinear weights."""
+        rows = values.new_zeros(len(self.data), values.shape[1], requires_grad=True)
+        with torch.enable_grad():
+            looked_up = trilinear(u, rows, self.block_table, self.spec.sizes.resolution, rows.detach()[0])
+        return torch.autograd.grad(looked_up, rows, values)[0]
+
     def _empty(self) -> Float[Tensor, " c"]:
         """What a vertex that is not stored holds."""
         empty = self.data.new_zeros(self.data.shape[1])
