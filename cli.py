@@ -7,6 +7,7 @@ import shlex
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -137,6 +138,8 @@ def fit(
     save(field, out, provenance=provenance(scene.source), force=force)
     with console.progress("check") as progress:
         seen = evaluate(field, scene.spread(4), progress)
+    # Kept first, and then again with what it is worth: nothing is lost if looking at it fails.
+    save(field, out, provenance=replace(provenance(scene.source), psnr=seen.psnr), force=True)
     result = {
         "out": str(out),
         "kind": kind,
@@ -201,7 +204,8 @@ def convert(
         check_report_name(page)
         check_writable(page, force)
     teacher = opened(source, device)
-    made_from = provenance(str(source), sha256(source), ancestry(source))
+    lineage = ancestry(source)
+    made_from = provenance(str(source), sha256(source), lineage)
     spec = resized(teacher.spec, kind, parsed_sizes(sizes))
     start = time.perf_counter()
     with console.progress(f"to {kind}") as progress:
@@ -218,8 +222,10 @@ def convert(
     seconds = time.perf_counter() - start
     save(student, out, provenance=made_from, force=force)
     run_facts = {"recipe": recipe, "steps": steps or RECIPES[recipe].steps(kind), "seed": seed, "seconds": seconds}
+    psnr = lineage[0]["psnr"]
     with console.progress("compare") as progress:
-        result = report(teacher, student, views=views, seed=seed, run=run_facts, progress=progress)
+        result = report(teacher, student, views=views, seed=seed, run=run_facts, source_psnr=psnr, progress=progress)
+    save(student, out, provenance=replace(made_from, psnr=result.verdict.student_psnr), force=True)
     if page:
         write_report(result, page, f"{source.name} to {out.name}", force)
     if as_json:
@@ -227,6 +233,7 @@ def convert(
         return
     console.table(f"{source} to {out} in {seconds:.0f} s", result.rows())
     click.echo(result.summary())
+    click.echo(result.verdict.summary())
     for line in result.lost:
         click.echo(f"dropped: {line}")
 

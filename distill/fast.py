@@ -2,14 +2,18 @@
 
 Letters: w the weight of a sample in its ray's colour, T the light that reaches it, alpha its opacity, s log density,
 clamped to [-2, 7], F the features between the blocks. A point teaches up to 19 numbers where a ray of dozens of
-points teaches three, so points come first; they are drawn, each on its own, in proportion to w + 0.02 T, and weighted
-back, which makes the mean over a batch that over all samples. The loss, a sum over the samples of a ray:
+points teaches three, so points come first; they are drawn, each on its own, by how much they show, and weighted back,
+which makes the mean over a batch that over all samples (`points.py`). The loss, a sum over the samples of a ray:
 
     w |rgb|^2 + T alpha^2 + 0.001 T s^2 + f w |F|^2        each a difference between student and teacher
 
 rgb and alpha are what is seen; s gives a slope where alpha has none, in fog and in the dense; F, where both kinds share
-it, says what the colours of all directions are. Students whose cells are too coarse for the teacher end with rays,
-whose colour they can match though no point of them does: |C|^2 is added and whole rays are taught.
+it, says what the colours of all directions are; where they do not, |rgb|^2 from another direction is added. Students
+whose cells are too coarse for the teacher end with rays, whose colour they can match though no point of them does:
+|C|^2 is added and whole rays are taught, sampled about once a cell.
+
+What makes the difference is variety: a point that comes back teaches little. So points are moved a little each time
+they are drawn, and the teacher is asked anew; but a teacher that is slow to answer is asked once (`SLOW`).
 
 Voxels start from a weighted mean of what the teacher says around each vertex instead of from noise: the first step of
 the least squares fit, and already recognisable.
@@ -22,32 +26,32 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from jaxtyping import Float, Int64
+from jaxtyping import Float
 from torch import Tensor, nn
 
-from fieldcast.distill.lessons import POOL, Lesson, Lessons
-from fieldcast.distill.pvd import LOG_DENSITY, copy_networks, fingerprint
+from fieldcast.distill.lessons import POOL, Lessons
+from fieldcast.distill.points import EMPTY, Batch, Points, opacity
+from fieldcast.distill.pvd import copy_networks, fingerprint
 from fieldcast.fields.field import Field
 from fieldcast.fields.heads import inverse_color
-from fieldcast.fields.kernels.compositing import ray_of_sample, ray_weights
 from fieldcast.fields.kinds.voxels import VoxelsField
 from fieldcast.fields.progress import Progress, silent
 from fieldcast.fields.rendering.rays import composite
 from fieldcast.fields.training import Training, cosine
 
-EMPTY = 0.02  # of the light that reaches a sample counts as its weight: what is empty is to stay so
 LOG_DENSITY_WEIGHT = 1e-3
 UNSEEN = -4.0  # the log density of vertices around which there is no sample that light reaches
 FINAL_RATE = 7e-5
 FIRST_HARMONIC = 0.5 / math.pi**0.5  # the constant one
-REUSE = 2  # times that a point is drawn, on average
+SLOW = ("mlp",)  # teachers that take longer to answer than most students to learn
 
 
 @dataclass(frozen=True)
 class Tuning:
     """How a kind learns. rate, networks: factors on the learning rates of tables and networks in a run of `steps`; in
-    shorter ones they grow. points: a step. features: f above. rays: the last part of the steps, which teaches rays;
-    ray_points: how many samples of them a step.
+    shorter ones they grow. points: a step. features: f above. fresh: whether points are moved. rays: the last part of
+    the steps, which teaches rays; ray_points: how many samples of them a step. reuse: times that a sample is drawn, on
+    average.
     """
 
     steps: int
@@ -55,54 +59,18 @@ class Tuning:
     networks: float = 1.0
     points: int = 1 << 13
     features: float = 0.3
+    fresh: bool = True
     rays: float = 0.0
     ray_points: int = 1 << 16
-
-
-@dataclass(frozen=True)
-class Points:
-    """A lesson, sample by sample. transmittance, alpha, weights, log_density: [M]; drawn: [M], chances added up."""
-
-    lesson: Lesson
-    transmittance: Float[Tensor, " m"]
-    alpha: Float[Tensor, " m"]
-    weights: Float[Tensor, " m"]
-    log_density: Float[Tensor, " m"]
-    drawn: Float[Tensor, " m"]
-
-    @classmethod
-    def of(cls, teacher: Field, lesson: Lesson) -> Points:
-        """Finds what of each sample shows."""
-        samples, logit = lesson.samples, lesson.features[:, 0]
-        sigma = teacher.spec.density(logit) / teacher.spec.space.unit
-        weights, _ = ray_weights(sigma * samples.dt, samples.starts)
-        light, alpha = light_before(weights, samples.starts), 1 - torch.exp(-sigma * samples.dt)
-        chance = light * (alpha + EMPTY)
-        log_density = teacher.spec.density.log(logit).clamp(*LOG_DENSITY)
-        return cls(lesson, light, alpha, weights, log_density, chance.double().cumsum(0))
-
-    def draw(self, count: int, generator: torch.Generator) -> tuple[Int64[Tensor, " n"], Float[Tensor, " n"]]:
-        """Samples, in the order of their rays, and what makes a sum over them the mean over rays of sums over all."""
-        device, total = self.drawn.device, self.drawn[-1]
-        spread = (torch.arange(count) + torch.rand(count, generator=generator, dtype=torch.float64)) / count
-        index = torch.searchsorted(self.drawn, spread.to(device) * total).clamp_max(len(self.drawn) - 1)
-        chance = self.transmittance[index] * (self.alpha[index] + EMPTY)
-        return index, total.float() / (chance * count * len(self.lesson))
-
-
-def light_before(weights: Float[Tensor, " m"], starts: Int64[Tensor, " r1"]) -> Float[Tensor, " m"]:
-    """The transmittance that reaches each sample: what the weights before it on its ray leave of 1."""
-    total = torch.cat([weights.new_zeros(1, dtype=torch.float64), weights.double().cumsum(0)])
-    at_start = total[starts[:-1]][ray_of_sample(starts, len(weights))]
-    return (1 - (total[:-1] - at_start)).clamp(0, 1).to(weights.dtype)
+    reuse: float = 3.0
 
 
 TUNED = {
-    "mlp": Tuning(400, 3.0, features=0.1),
+    "mlp": Tuning(400, 3.0, features=0.1, fresh=False, reuse=2.0),
     "hashgrid": Tuning(400, 1.0),
     "vm": Tuning(320, 5.0, 5.0, points=1 << 14),
     "cp": Tuning(400, 4.0, 12.0, features=0.1),
-    "voxels": Tuning(200, 10.0, points=1 << 14, rays=0.7),
+    "voxels": Tuning(200, 20.0, points=1 << 14, rays=0.7, ray_points=1 << 17),
     "planes": Tuning(400, 5.0, 25.0, features=0.1),
     "hybrid": Tuning(500, 3.0, 9.0, features=0.1),
 }
@@ -159,11 +127,13 @@ class Course:
         self, teacher: Field, student: Field, tuning: Tuning, steps: int, seed: int, progress: Progress
     ) -> None:
         self.teacher, self.student, self.tuning, self.steps = teacher, student, tuning, steps
+        self.fresh = tuning.fresh and teacher.spec.kind not in SLOW
         self.first_of_rays = steps - round(tuning.rays * steps)
         taught = self.first_of_rays * tuning.points + (steps - self.first_of_rays) * tuning.ray_points
-        self.pools = max(1, round(taught / REUSE / POOL))
-        size = min(POOL, max(tuning.points, taught // REUSE))
-        self.lessons = Lessons(teacher, seed, pool=size, progress=progress)
+        asked = round(taught / tuning.reuse)
+        self.pools = max(1, round(asked / POOL))
+        size = min(POOL, max(tuning.points, asked))
+        self.lessons = Lessons(teacher, seed, pool=size, steps=ray_steps(student), progress=progress)
         self.shares_features = teacher.shares_features and student.shares_features
         self._points: tuple[int, Points] | None = None
 
@@ -172,9 +142,11 @@ class Course:
         points = self.points(step * self.pools // self.steps)
         if not len(points.drawn):
             return self.student.occupancy_bits.new_zeros((), dtype=torch.float32)
-        if step < self.first_of_rays:
-            return self.point_loss(points, *points.draw(self.tuning.points, generator))[0]
-        return self.ray_loss(points, generator)
+        if step >= self.first_of_rays:
+            return self.ray_loss(points, generator)
+        index, share = points.draw(self.tuning.points, generator)
+        fresh = points.near(self.teacher, index, share, generator) if self.fresh else points.at(index, share)
+        return self.point_loss(fresh, generator)[0]
 
     def points(self, number: int) -> Points:
         """The samples of a pool of rays."""
@@ -190,29 +162,41 @@ class Course:
         begin, end = points.lesson.samples.starts[[first, last]].tolist()
         lesson = points.lesson.rays(first, last)
         share = lesson.samples.dt.new_tensor(1 / len(lesson))
-        loss, sigma, rgb = self.point_loss(points, slice(begin, end), share)
+        loss, sigma, rgb = self.point_loss(points.at(slice(begin, end), share), generator)
         background = torch.rand(len(lesson), 3, generator=generator).to(self.teacher.device)
         seen = composite(sigma, rgb, lesson.samples, background).rgb
         target = lesson.color + lesson.transmittance[:, None] * background
         return loss + (seen - target).square().sum() / len(lesson)
 
-    def point_loss(
-        self, points: Points, index: Int64[Tensor, " n"] | slice, share: Float[Tensor, "*n"]
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """The loss at some samples, each of which counts `share`; the student's sigma [N] and rgb [N, 3] there."""
-        samples, student = points.lesson.samples, self.student
-        features = student.features(samples.x[index])
-        sigma, rgb = student.decode(features, samples.d[index])
-        alpha = 1 - torch.exp(-sigma * samples.dt[index])
-        log_density = student.spec.density.log(features[:, 0]).clamp(*LOG_DENSITY)
-        visible = (rgb - points.lesson.rgb[index]).square().sum(-1)
+    def point_loss(self, batch: Batch, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
+        """The loss at some points; the student's sigma [N] and rgb [N, 3] there."""
+        student = self.student
+        features = student.features(batch.x)
+        rgb = student.color(features, batch.d)
+        alpha, log_density, sigma = opacity(student, features[:, 0], batch.dt)
+        visible = (rgb - batch.rgb).square().sum(-1)
         if self.shares_features:
-            appearance = features[:, 1:] - points.lesson.features[index, 1:]
+            appearance = features[:, 1:] - batch.features[:, 1:]
             visible = visible + self.tuning.features * appearance.square().sum(-1)
-        dense = (alpha - points.alpha[index]).square()
-        dense = dense + LOG_DENSITY_WEIGHT * (log_density - points.log_density[index]).square()
-        loss = (share * (points.weights[index] * visible + points.transmittance[index] * dense)).sum()
+        else:
+            d = turned(batch.d, generator)
+            with torch.no_grad():
+                told = self.teacher.color(batch.features, d)
+            visible = visible + (student.color(features, d) - told).square().sum(-1)
+        dense = (alpha - batch.alpha).square() + LOG_DENSITY_WEIGHT * (log_density - batch.log_density).square()
+        loss = (batch.share * (batch.weights * visible + batch.transmittance * dense)).sum()
         return loss, sigma, rgb
+
+
+def ray_steps(student: Field) -> int | None:
+    """Samples across the box diagonal that the student's cells ask for; None: as many as the teacher was made for."""
+    return 2 * student.spec.sizes.resolution if isinstance(student, VoxelsField) else None
+
+
+def turned(d: Float[Tensor, "n 3"], generator: torch.Generator) -> Float[Tensor, "n 3"]:
+    """Directions from which what is seen along `d` may be seen too: of the half space, more the nearer to `d`."""
+    sphere = nn.functional.normalize(torch.randn(d.shape, generator=generator).to(d), dim=-1)
+    return nn.functional.normalize(d + 0.999 * sphere, dim=-1)
 
 
 @torch.no_grad()

@@ -63,10 +63,13 @@ class Lessons:
     place: [2], the number of the pool of rays that is being taught, and how many of its rays were; continues a course.
     """
 
-    def __init__(self, teacher: Field, seed: int, pool: int = POOL, progress: Progress = silent) -> None:
-        """pool: how many samples are kept at hand."""
+    def __init__(
+        self, teacher: Field, seed: int, pool: int = POOL, steps: int | None = None, progress: Progress = silent
+    ) -> None:
+        """pool: how many samples are kept at hand. steps: across the box diagonal, at most the teacher's own."""
         self.teacher, self.seed, self.size, self.progress = teacher, seed, pool, progress
-        self.views, self.sampler = Viewpoints(teacher), Sampler.of(teacher)
+        steps = min(steps or teacher.spec.steps, teacher.spec.steps)
+        self.views, self.sampler = Viewpoints(teacher), Sampler.of(teacher, steps)
         self.place = torch.tensor([0, 0])
         self._number = -1
         self._pool: Lesson | None = None

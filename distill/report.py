@@ -14,6 +14,7 @@ from PIL import Image as Picture
 from torch import Tensor
 
 from fieldcast.distill.fidelity import Fidelity, compare, comparison_views, occupancy_iou
+from fieldcast.distill.verdict import Verdict
 from fieldcast.errors import InputError
 from fieldcast.fields.field import Field
 from fieldcast.fields.files.atomic import atomic_path
@@ -26,11 +27,14 @@ ERROR_GAIN = 5.0  # how much errors are amplified to be seen
 
 @dataclass(frozen=True)
 class Report:
-    """fidelity of student to teacher; occupancy_iou, 0 to 1; lost: one line for each thing the target cannot hold."""
+    """fidelity of student to teacher; verdict: whether that is enough; occupancy_iou, 0 to 1; lost: one line for each
+    thing the target cannot hold; run: what else is known.
+    """
 
     teacher: dict[str, Any]
     student: dict[str, Any]
     fidelity: Fidelity
+    verdict: Verdict
     occupancy_iou: float
     lost: list[str]
     run: dict[str, Any]
@@ -39,7 +43,8 @@ class Report:
         f = self.fidelity
         fidelity = {"psnr": f.psnr, "ssim": f.ssim, "depth_error": f.depth_error, "views": f.views}
         parts = {"teacher": self.teacher, "student": self.student}
-        return {**self.run, "fidelity": fidelity, "occupancy_iou": self.occupancy_iou, **parts, "lost": self.lost}
+        judged = {"fidelity": fidelity, "verdict": self.verdict.to_json(), "occupancy_iou": self.occupancy_iou}
+        return {**self.run, **judged, **parts, "lost": self.lost}
 
     def rows(self) -> list[dict[str, object]]:
         """Teacher and student as the lines of a table."""
@@ -63,14 +68,26 @@ class Report:
 
 
 def report(
-    teacher: Field, student: Field, *, views: int, seed: int, run: dict[str, Any], progress: Progress = silent
+    teacher: Field,
+    student: Field,
+    *,
+    views: int,
+    seed: int,
+    run: dict[str, Any],
+    source_psnr: float | None = None,
+    progress: Progress = silent,
 ) -> Report:
-    """Compares two fields on fresh views and in space. run: what else is known, such as seconds and the recipe."""
+    """Compares two fields on fresh views and in space.
+
+    run: what else is known, such as seconds and the recipe. source_psnr: dB of the teacher against its images, if
+    known.
+    """
     fidelity = compare(teacher, student, comparison_views(teacher, views, seed), progress=progress)
     return Report(
         teacher=describe(teacher, fidelity.seconds[0]),
         student=describe(student, fidelity.seconds[1]),
         fidelity=fidelity,
+        verdict=Verdict(fidelity.psnr, source_psnr),
         occupancy_iou=occupancy_iou(teacher, student),
         lost=lost(teacher, student),
         run=run,
@@ -140,7 +157,7 @@ def _page(result: Report, rows: list[Tensor], title: str) -> str:
 <style>body{{font:16px/1.5 system-ui,sans-serif;max-width:1000px;margin:2rem auto;padding:0 1rem}}
 table{{border-collapse:collapse;margin:1rem 0}}td,th{{padding:.2rem .8rem;text-align:left;border-bottom:1px solid #ccc}}
 img{{width:100%}}figure{{margin:1rem 0}}figcaption{{color:#555}}</style>
-<h1>{html.escape(title)}</h1><p>{html.escape(result.summary())}.</p>
+<h1>{html.escape(title)}</h1><p>{html.escape(result.summary())}.</p><p>{html.escape(result.verdict.summary())}.</p>
 <table><tr><th></th><th>kind</th><th>parameters</th><th>size</th><th>a view</th></tr>{sides}</table>
 <table>{run}</table>{"<p>The target cannot hold:</p><ul>" + missing + "</ul>" if missing else ""}
 <p>Teacher, student, and their difference {ERROR_GAIN:.0f} times amplified:</p>{pictures}</html>"""

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import torch
+from msgspec import Meta
 from torch import Tensor
 
 from fieldcast.errors import InputError
@@ -23,13 +24,18 @@ VIEWS = {"views.c2w": ([3, 4], "F32"), "views.intrinsics": ([4], "F32"), "views.
 
 @dataclass(frozen=True)
 class Provenance:
-    """Where a field came from. source: a data set or a file; sha256: of that file. frame: whose axes and units."""
+    """Where a field came from.
+
+    source: a data set or a file; sha256: of that file. frame: whose axes and units. psnr: dB of its pictures against
+    images that it was fitted to, or what conversions since then are expected to have left of it; None: nobody knows.
+    """
 
     source: str = ""
     sha256: str = ""
     command: str = ""
     version: str = ""
     frame: str = "that of the source"
+    psnr: Annotated[float, Meta(ge=-200, le=200)] | None = None
     parents: list[dict[str, Any]] = field(default_factory=list)
 
 
