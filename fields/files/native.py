@@ -35,8 +35,8 @@ class Provenance:
     command: str = ""
     version: str = ""
     frame: str = "that of the source"
-    psnr: Annotated[float, Meta(ge=-200, le=200)] | None = None
     parents: list[dict[str, Any]] = field(default_factory=list)
+    psnr: Annotated[float, Meta(ge=-200, le=200)] | None = None
 
 
 @dataclass(frozen=True)
