@@ -29,7 +29,8 @@ USES = 4  # times that each is taught
 class Lesson:
     """Samples, and what the teacher says there.
 
-    features: [M, F]. rgb: [M, 3]. color: [R, 3] of the rays, over black; transmittance: [R] behind their samples.
+    features: [M, F]; the logit alone, [M, 1], of teachers that share no features. rgb: [M, 3]. color: [R, 3] of the
+    rays, over black; transmittance: [R] behind their samples.
     """
 
     samples: Samples
@@ -123,7 +124,8 @@ def observe(teacher: Field, samples: Samples, opaque: float = OPAQUE) -> Lesson:
     """What the teacher says at the samples that more than `opaque` of the light reaches; the others are dropped."""
     seen = look(teacher, samples, opaque=opaque)
     rendered = composite(seen.sigma, seen.rgb, seen.samples, seen.rgb.new_zeros(3))
-    return Lesson(seen.samples, seen.features, seen.rgb, rendered.rgb, rendered.transmittance)
+    taught = seen.features if teacher.shares_features else seen.features[:, :1].clone()  # all that students can use
+    return Lesson(seen.samples, taught, seen.rgb, rendered.rgb, rendered.transmittance)
 
 
 def joined(parts: list[Lesson]) -> Lesson:
