@@ -272,8 +272,8 @@ def edit(
     is. `turn DEGREES` (about up) and `scale FACTOR` may follow `by dx,dy,dz`. OUT.png is a picture of before, with the
     boxes, and after, to find them with; nothing else is written then.
 
-    Without --move, --add, --to, --size and --steps the result is there at once: the field as it was, but for the boxes.
-    All else is trained, as by `convert`, and ends with the same report.
+    What was only cropped or erased stays the field that it was, at once, unless another kind, other sizes or --steps
+    are asked for. All else is trained, as by `convert`. Both end with a report.
 
     \b
     fieldcast edit lego.safetensors look.png --erase "-1,0.4,-1,1,1.2,1"
@@ -283,10 +283,9 @@ def edit(
     """
     console = Console(quiet, as_json)
     from fieldcast.distill.convert import RECIPES, checked_recipe, convert
-    from fieldcast.distill.editing import at_once, edited, face_error, result_spec
+    from fieldcast.distill.editing import at_once, edited, face_error, is_at_once, result_spec
     from fieldcast.distill.preview import preview
     from fieldcast.distill.report import check_report_name, report, write_report
-    from fieldcast.fields.cut import Cut
     from fieldcast.fields.files import ancestry, checked_suffix, save, sha256
     from fieldcast.fields.files.atomic import check_writable
     from fieldcast.fields.files.images import save_png
@@ -307,11 +306,12 @@ def edit(
             save_png(preview(whole, scene, edits.boxes(), progress), out, force)
         return
     made_from = provenance(str(source), sha256(source), [a for file in (source, *added) for a in ancestry(file)])
-    wanted = parsed_sizes(sizes)
-    trained = not isinstance(scene, Cut) or bool(kind or steps or wanted)
+    spec = result_spec(scene, whole.spec, kind).resized(parsed_sizes(sizes))
     start = time.perf_counter()
-    if trained:
-        spec = result_spec(scene, whole.spec, kind).resized(wanted)
+    if steps is None and is_at_once(scene, spec):
+        student = at_once(scene)
+        how = {"recipe": "at once", "steps": 0, "faces_within": face_error(student)}
+    else:
         with console.progress(f"to {spec.kind}") as progress:
             student = convert(
                 scene,
@@ -324,9 +324,6 @@ def edit(
                 progress=progress,
             )
         how = {"recipe": recipe, "steps": steps or RECIPES[recipe].steps(spec.kind), "seed": seed}
-    else:
-        student = at_once(scene)
-        how = {"recipe": "at once", "steps": 0, "faces_within": face_error(student)}
     seconds = time.perf_counter() - start
     save(student, out, provenance=made_from, force=force)
     with console.progress("compare") as progress:

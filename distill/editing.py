@@ -13,6 +13,7 @@ from __future__ import annotations
 from dataclasses import replace
 from itertools import combinations
 from pathlib import Path
+from typing import TypeGuard
 
 import torch
 
@@ -24,7 +25,7 @@ from fieldcast.fields.cells import cell_centers
 from fieldcast.fields.composed import Part, compose
 from fieldcast.fields.cut import Cut
 from fieldcast.fields.field import Field
-from fieldcast.fields.kinds import build, kind_class
+from fieldcast.fields.kinds import KINDS, build
 from fieldcast.fields.occupancy import Occupancy
 from fieldcast.fields.progress import Progress, silent
 from fieldcast.fields.spec import FieldSpec
@@ -44,15 +45,15 @@ def edit(
     resume: bool = False,
     progress: Progress = silent,
 ) -> Field:
-    """The edited field: by training if something was moved or added, or `to` or `steps` are given; else at once.
+    """The edited field: at once if that can be and no number of `steps` is given, else trained.
 
     to: a kind, at its default sizes (None: the field's own kind and sizes), or a whole spec. The rest is as in
     `convert`. The field is not changed.
     """
     scene = edited(field, edits)
-    if isinstance(scene, Cut) and to is None and steps is None:
+    spec = to if isinstance(to, FieldSpec) else result_spec(scene, field.spec, to)
+    if steps is None and is_at_once(scene, spec):
         return at_once(scene)
-    spec = result_spec(scene, field.spec) if to is None else to
     return convert(
         scene, spec, recipe=recipe, steps=steps, seed=seed, checkpoint=checkpoint, resume=resume, progress=progress
     )
@@ -81,17 +82,21 @@ def edited(field: Field, edits: Edits) -> Field:
 
 def result_spec(scene: Field, own: FieldSpec, kind: str | None = None) -> FieldSpec:
     """The spec of a student of an edited scene: of the field's own kind and sizes, or a kind at its default sizes."""
-    if kind is not None and kind != own.kind:
+    kind = kind or own.kind
+    if kind != own.kind or kind not in KINDS:
         return student_spec(scene.spec, kind)
-    kind_class(own.kind)
     sizes = replace(own.sizes, blocks=0) if own.kind == "voxels" else own.sizes  # those that are needed are chosen anew
     return replace(student_spec(scene.spec, own.kind), sizes=sizes, density=own.density, color=own.color)
+
+
+def is_at_once(scene: Field, spec: FieldSpec) -> TypeGuard[Cut]:
+    """Whether an edited scene can be had as `spec` without training: cut, and of its own kind and sizes."""
+    return isinstance(scene, Cut) and spec == result_spec(scene, scene.whole.spec)
 
 
 def at_once(scene: Cut) -> Field:
     """The field that was cut, with the same parameters, empty in the cells whose centres were taken out."""
     whole = scene.whole
-    kind_class(whole.spec.kind)
     occupancy = finer(scene)
     if occupancy.fraction() == 0:
         raise FieldcastError("nothing is left of the field")
