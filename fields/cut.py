@@ -44,8 +44,9 @@ class Cut(Field):
 
     def keeps(self, x: Float[Tensor, "n 3"]) -> Bool[Tensor, " n"]:
         """Which world points were not taken out."""
-        nested = isinstance(self.whole, Cut)
-        kept = self.whole.keeps(x) if nested else torch.ones(len(x), dtype=torch.bool, device=x.device)
+        kept = torch.ones(len(x), dtype=torch.bool, device=x.device)
+        if isinstance(self.whole, Cut):
+            kept = self.whole.keeps(x)
         if self.crop is not None:
             kept = kept & self.crop.contains(x)
         for box in self.erased:
