@@ -17,7 +17,7 @@ from typing import TypeGuard
 
 import torch
 
-from fieldcast.distill.convert import convert, student_spec, tightened
+from fieldcast.distill.convert import convert, student_spec
 from fieldcast.distill.edits import Edits
 from fieldcast.errors import FieldcastError, InputError
 from fieldcast.fields.box import Box
@@ -75,9 +75,7 @@ def edited(field: Field, edits: Edits) -> Field:
     for addition in edits.additions:
         center = addition.field.spec.space.center
         parts.append(Part(addition.field, addition.place.motion(center, up)))
-    scene = compose(parts)
-    scene.occupancy = tightened(scene, 0)
-    return scene
+    return compose(parts)
 
 
 def result_spec(scene: Field, own: FieldSpec, kind: str | None = None) -> FieldSpec:
