@@ -305,7 +305,10 @@ def edit(
         with console.progress("preview") as progress:
             save_png(preview(whole, scene, edits.boxes(), progress), out, force)
         return
-    made_from = provenance(str(source), sha256(source), [a for file in (source, *added) for a in ancestry(file)])
+    parents = ancestry(source)
+    for file in added:
+        parents += [{"source": str(file), "sha256": sha256(file)}, *ancestry(file)]
+    made_from = provenance(str(source), sha256(source), parents)
     spec = result_spec(scene, whole.spec, kind).resized(parsed_sizes(sizes))
     start = time.perf_counter()
     if steps is None and is_at_once(scene, spec):
