@@ -286,6 +286,7 @@ def edit(
     from fieldcast.distill.editing import at_once, edited, face_error, is_at_once, result_spec
     from fieldcast.distill.preview import preview
     from fieldcast.distill.report import check_report_name, report, write_report
+    from fieldcast.fields.cut import Cut
     from fieldcast.fields.files import ancestry, checked_suffix, save, sha256
     from fieldcast.fields.files.atomic import check_writable
     from fieldcast.fields.files.images import save_png
@@ -301,6 +302,9 @@ def edit(
     whole = opened(source, device)
     edits, added = parsed_edits(crop, erase, move, add, device)
     scene = edited(whole, edits)
+    for name, box in edits.boxes():
+        if Cut(whole, box).occupancy.fraction() == 0:
+            console.say(f"note: {source} is empty in the box of --{name} {box}")
     if picture:
         with console.progress("preview") as progress:
             save_png(preview(whole, scene, edits.boxes(), progress), out, force)

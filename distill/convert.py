@@ -15,8 +15,10 @@ from fieldcast.distill import fast, pvd
 from fieldcast.distill.fast import distill_fast
 from fieldcast.distill.pvd import distill_pvd
 from fieldcast.errors import FieldcastError, InputError
+from fieldcast.fields.composed import origin
 from fieldcast.fields.field import Field
 from fieldcast.fields.kinds import build, default_spec
+from fieldcast.fields.kinds.voxels import VoxelsField
 from fieldcast.fields.occupancy import Occupancy, cell_density, threshold
 from fieldcast.fields.progress import Progress, silent
 from fieldcast.fields.spec import FieldSpec
@@ -69,6 +71,7 @@ def convert(
     if occupancy.fraction() == 0:
         raise FieldcastError("the field is empty: it has no density that would show anywhere in its box")
     student = build(spec, seed).to(teacher.device).allocate(occupancy)
+    start_as_origin(student, teacher)
     source = frozen_copy(teacher, occupancy)
     steps = steps or chosen.steps(spec.kind)
     student = chosen.distill(
@@ -85,6 +88,16 @@ def checked_recipe(name: str) -> Recipe:
     if name not in RECIPES:
         raise InputError(f"unknown recipe {name!r}: choose from {', '.join(RECIPES)}")
     return RECIPES[name]
+
+
+def start_as_origin(student: Field, teacher: Field) -> bool:
+    """Gives the student of an edited scene all parameters of what was edited, if they fit; most of them are right."""
+    whole = origin(teacher)
+    same = all(getattr(whole.spec, name) == getattr(student.spec, name) for name in ("kind", "sizes", "space"))
+    if whole is teacher or not same or isinstance(student, VoxelsField):  # whose blocks are chosen anew
+        return False
+    student.load_state_dict({name: value.detach() for name, value in whole.named_parameters()}, strict=False)
+    return True
 
 
 def frozen_copy(field: Field, occupancy: Occupancy) -> Field:

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from fieldcast.errors import InputError
 from fieldcast.fields.cameras import Cameras
 from fieldcast.fields.cells import Sums, cell_bounds, occupied_corners
-from fieldcast.fields.cut import NOTHING
+from fieldcast.fields.cut import NOTHING, Cut
 from fieldcast.fields.field import Field
 from fieldcast.fields.heads import DensityActivation
 from fieldcast.fields.motion import Motion
@@ -30,28 +30,28 @@ FINEST = 256  # cells a side of an occupancy grid that grows with its box
 
 @dataclass(frozen=True, eq=False)
 class Part:
-    """A field, and where it is in the world: `motion` takes its points there."""
+    """A field, and where it is in the world."""
 
     field: Field
-    motion: Motion = field(default_factory=Motion)
+    world_from_part: Motion = field(default_factory=Motion)
 
     def ask(self, x: Float[Tensor, "n 3"]) -> tuple[Float[Tensor, " n"], Float[Tensor, "n f"]]:
         """Density in 1 / unit of the world, and the part's features; 0 where the part is empty, unasked."""
-        at = self.motion.inverse()(x)
+        at = self.world_from_part.inverse()(x)
         inside = self.field.mask(at).nonzero()[:, 0]
         found = self.field.features(at[inside])
         spec = self.field.spec
-        sigma = spec.density(found[:, 0]) / (spec.space.unit * self.motion.scale)
+        sigma = spec.density(found[:, 0]) / (spec.space.unit * self.world_from_part.scale)
         features = found.new_zeros(len(x), found.shape[1]).index_copy(0, inside, found)
         return sigma.new_zeros(len(x)).index_copy(0, inside, sigma), features
 
     def density(self, x: Float[Tensor, "n 3"]) -> Float[Tensor, " n"]:
         """In 1 / unit of the world."""
-        return self.field.density(self.motion.inverse()(x)) / self.motion.scale
+        return self.field.density(self.world_from_part.inverse()(x)) / self.world_from_part.scale
 
     def content(self) -> tuple[Float[Tensor, " 3"], Float[Tensor, " 3"]] | None:
         """The box in the world around what is not empty: its corners; None if all is."""
-        corners = self.motion(occupied_corners(self.field.spec.space, self.field.occupancy))
+        corners = self.world_from_part(occupied_corners(self.field.spec.space, self.field.occupancy))
         return (corners.amin(0), corners.amax(0)) if len(corners) else None
 
 
@@ -60,7 +60,7 @@ class Placed:
     """A part without its tensors."""
 
     of: FieldSpec
-    motion: Motion
+    world_from_part: Motion
 
 
 @dataclass(frozen=True)
@@ -97,7 +97,7 @@ class Composed(Field):
         rest, sigma, sums = features[:, 1:], torch.zeros_like(features[:, :1]), torch.zeros_like(d)
         for part, width in zip(self.parts, self._widths(), strict=True):
             shown = rest[:, 0].nonzero()[:, 0]
-            rgb = part.field.color(rest[shown, 1:width], part.motion.inverse().turned(d[shown]))
+            rgb = part.field.color(rest[shown, 1:width], part.world_from_part.inverse().turned(d[shown]))
             sums = sums.index_add(0, shown, rest[shown, :1] * rgb)
             sigma, rest = sigma + rest[:, :1], rest[:, width:]
         return sums / sigma.clamp_min(torch.finfo(sigma.dtype).tiny)
@@ -122,16 +122,16 @@ def compose(parts: Sequence[Part], space: Space | None = None) -> Composed:
     if any(not part.field.spec.space.bounded for part in parts[1:]):
         raise InputError("compose: expected parts with a box to go into the first; found an unbounded one: crop it")
     base = parts[0].field.spec
-    if not base.space.bounded and not parts[0].motion.is_identity():
+    if not base.space.bounded and not parts[0].world_from_part.is_identity():
         raise InputError("compose: an unbounded scene can not be moved; move what is to be added to it")
     space = space or _around(parts)
-    grown = space.unit / (base.space.unit * parts[0].motion.scale)
+    grown = space.unit / (base.space.unit * parts[0].world_from_part.scale)
     cells = min(max(base.occupancy, math.ceil(base.occupancy * grown / 8) * 8), max(base.occupancy, FINEST))
-    steps = base.steps * diagonal(space) / (diagonal(base.space) * parts[0].motion.scale)
+    steps = base.steps * diagonal(space) / (diagonal(base.space) * parts[0].world_from_part.scale)
     spec = replace(
         base,
         kind="composed",
-        sizes=ComposedSizes(tuple(Placed(part.field.spec, part.motion) for part in parts)),
+        sizes=ComposedSizes(tuple(Placed(part.field.spec, part.world_from_part) for part in parts)),
         space=space,
         density=DensityActivation(),
         occupancy=cells,
@@ -142,6 +142,13 @@ def compose(parts: Sequence[Part], space: Space | None = None) -> Composed:
     return composed
 
 
+def origin(scene: Field) -> Field:
+    """The field that an edited scene was made of: below cuts, and the first of the composed."""
+    while isinstance(scene, Cut | Composed):
+        scene = scene.whole if isinstance(scene, Cut) else scene.parts[0].field
+    return scene
+
+
 def cover(parts: Sequence[Part], spec: FieldSpec) -> Occupancy:
     """The cells in which any part may show something."""
     cells = torch.stack([_covered(part, spec.space, spec.occupancy) for part in parts]).any(0)
@@ -150,11 +157,11 @@ def cover(parts: Sequence[Part], spec: FieldSpec) -> Occupancy:
 
 def _covered(part: Part, space: Space, resolution: int) -> Bool[Tensor, "r r r"]:
     own = part.field.spec
-    if part.motion.is_identity() and (own.space, own.occupancy) == (space, resolution):
+    if part.world_from_part.is_identity() and (own.space, own.occupancy) == (space, resolution):
         return part.field.occupancy.cells().cpu()
     if not own.space.bounded:
         raise InputError("compose: expected the space of the unbounded part for the whole")
-    sums, back = Sums(part.field.occupancy), part.motion.inverse()
+    sums, back = Sums(part.field.occupancy), part.world_from_part.inverse()
     first, last = own.space.box(torch.zeros(0))
     slabs = []
     for slab in range(resolution):
@@ -165,7 +172,7 @@ def _covered(part: Part, space: Space, resolution: int) -> Bool[Tensor, "r r r"]
 
 def _around(parts: Sequence[Part]) -> Space:
     """The first part's space, its box moved with it and grown to hold the others."""
-    base, motion = parts[0].field.spec.space, parts[0].motion
+    base, motion = parts[0].field.spec.space, parts[0].world_from_part
     if not base.bounded:
         return base
     low, high = torch.tensor(base.aabb).double().reshape(2, 3)
@@ -184,9 +191,9 @@ def _around(parts: Sequence[Part]) -> Space:
 def moved_views(part: Part, space: Space) -> Cameras | None:
     """The views that a part was seen from, moved with it, and in proportion farther from a larger box."""
     views, own = part.field.views, part.field.spec.space
-    if views is None or (part.motion.is_identity() and own == space):
+    if views is None or (part.world_from_part.is_identity() and own == space):
         return views
-    motion = part.motion
+    motion = part.world_from_part
     middle = motion(torch.tensor(own.center))
     grown = space.unit / (own.unit * motion.scale)
     eye = torch.tensor(space.center) + grown * (motion(views.centers.cpu()) - middle)

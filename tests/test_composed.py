@@ -327,7 +327,7 @@ def around(space: Space) -> Cameras:
 
 def seen_closer(moved: Composed, field: Field) -> Cameras:
     """The views of a moved field without the distance that they keep from its larger box."""
-    motion = moved.parts[0].motion
+    motion = moved.parts[0].world_from_part
     assert moved.views is not None
     assert field.views is not None
     eye = motion(field.views.centers)

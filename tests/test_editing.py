@@ -17,7 +17,7 @@ import fieldcast
 from fieldcast.cli import cli
 from fieldcast.console import main_guard
 from fieldcast.distill import Addition, Edits, Move, Place, compare, edit, edited
-from fieldcast.distill.convert import frozen_copy
+from fieldcast.distill.convert import frozen_copy, start_as_origin
 from fieldcast.distill.editing import FINE, at_once, face_error, result_spec
 from fieldcast.distill.edits import parsed_addition, parsed_move
 from fieldcast.distill.fidelity import comparison_views
@@ -265,6 +265,22 @@ def test_the_result_has_the_kind_and_the_sizes_of_its_source() -> None:
         result_spec(scene, field.spec, "voxel")
 
 
+def test_a_student_begins_as_what_was_edited_where_it_fits() -> None:
+    field = ball()
+    move = Edits(moves=(Move(BACK, Place((0.0, 0.1, 0.0))),))
+    for scene in (edited(field, move), Cut(field, HALF), Cut(Cut(field, HALF), erased=(BACK,))):
+        student = build(result_spec(scene, field.spec), seed=5)
+        assert start_as_origin(student, scene)
+        assert all(torch.equal(p, dict(field.named_parameters())[n]) for n, p in student.named_parameters())
+        assert student.density_vm.planes.data_ptr() != field.density_vm.planes.data_ptr()
+    grown = edited(
+        field, Edits(moves=(Move(BACK, Place((2.0, 0.0, 0.0))),))
+    )  # what is where means something else there
+    assert not start_as_origin(build(result_spec(grown, field.spec), seed=5), grown)
+    assert not start_as_origin(build(result_spec(scene, field.spec, "cp"), seed=5), scene)
+    assert not start_as_origin(build(field.spec, seed=5), field)  # what is not edited is taught as ever
+
+
 # --- how it is typed
 
 
@@ -339,6 +355,14 @@ def test_edit_with_training(folder: Path, capsys: Captured) -> None:
     assert facts["student"]["kind"] == "vm"
     facts = run_json(capsys, "erased.safetensors", "--erase", "0,-1,-1,1,1,1", "--steps", 2)
     assert (facts["recipe"], facts["steps"]) == ("fast", 2)
+
+
+def test_a_box_with_nothing_in_it_is_noted(folder: Path, capsys: Captured) -> None:
+    field = ball()
+    field.occupancy = field.occupancy & Cut(field, crop=HALF).occupancy
+    fieldcast.save(field, "a.safetensors", force=True)
+    _, err = run(capsys, "out.safetensors", "--erase", "0.3,0,0,1,1,1", "--views", 1)
+    assert err == "note: a.safetensors is empty in the box of --erase 0.3,0,0,1,1,1\n"
 
 
 def test_a_picture_shows_before_and_after(folder: Path, capsys: Captured) -> None:
