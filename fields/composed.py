@@ -51,7 +51,11 @@ class Part:
 
     def content(self) -> tuple[Float[Tensor, " 3"], Float[Tensor, " 3"]] | None:
         """The box in the world around what is not empty: its corners; None if all is."""
-        corners = self.world_from_part(occupied_corners(self.field.spec.space, self.field.occupancy))
+        corners = occupied_corners(self.field.spec.space, self.field.occupancy)
+        if isinstance(self.field, Cut) and self.field.crop is not None:
+            low, high = corners.new_tensor((self.field.crop.low, self.field.crop.high))
+            corners = corners.clamp(low, high)
+        corners = self.world_from_part(corners)
         return (corners.amin(0), corners.amax(0)) if len(corners) else None
 
 

@@ -267,7 +267,7 @@ def test_the_result_has_the_kind_and_the_sizes_of_its_source() -> None:
 
 def test_a_student_begins_as_what_was_edited_where_it_fits() -> None:
     field = ball()
-    move = Edits(moves=(Move(BACK, Place((0.0, 0.1, 0.0))),))
+    move = Edits(moves=(Move(BACK, Place(turn=180)),))
     for scene in (edited(field, move), Cut(field, HALF), Cut(Cut(field, HALF), erased=(BACK,))):
         student = build(result_spec(scene, field.spec), seed=5)
         assert start_as_origin(student, scene)
