@@ -276,10 +276,10 @@ def edit(
     are asked for. All else is trained, as by `convert`. Both end with a report.
 
     \b
-    fieldcast edit lego.safetensors look.png --erase "-1,0.4,-1,1,1.2,1"
-    fieldcast edit lego.safetensors less.safetensors --erase "-1,0.4,-1,1,1.2,1"
-    fieldcast edit lego.safetensors moved.safetensors --move "-1,0.4,-1,1,1.2,1 by 0,0,0.5 turn 30"
-    fieldcast edit lego.safetensors two.safetensors --add "lego.safetensors by 2,0,0 turn 90" --to vm
+    fieldcast edit lego.safetensors look.png --erase "-0.6,-1.3,0.25,0.6,-0.4,1.1"
+    fieldcast edit lego.safetensors less.safetensors --erase "-0.6,-1.3,0.25,0.6,-0.4,1.1"
+    fieldcast edit lego.safetensors up.safetensors --move "-0.6,-1.3,0.25,0.6,-0.4,1.1 by 0,0,0.3"
+    fieldcast edit lego.safetensors two.safetensors --add "lego.safetensors by 1.9,0,0 turn 90" --to vm
     """
     console = Console(quiet, as_json)
     from fieldcast.distill.convert import RECIPES, checked_recipe, convert
