@@ -15,6 +15,7 @@ from torch import Tensor
 
 from fieldcast.distill.fidelity import Fidelity, compare, comparison_views, occupancy_iou
 from fieldcast.errors import InputError
+from fieldcast.fields.cut import Cut
 from fieldcast.fields.field import Field
 from fieldcast.fields.files.atomic import atomic_path
 from fieldcast.fields.files.images import eight_bit, save_png
@@ -95,8 +96,9 @@ def lost(teacher: Field, student: Field) -> list[str]:
         degree = student.spec.sizes.degree
         lines.append(f"view-dependent colour beyond spherical harmonics of degree {degree}")
         lines.append("the features between the blocks: the student has none to share with further conversions")
+    whole = teacher.whole if isinstance(teacher, Cut) else teacher
     resolution = getattr(student.spec.sizes, "resolution", None)
-    if resolution:
+    if resolution and (whole.spec.kind, whole.spec.sizes) != (student.spec.kind, student.spec.sizes):
         cell = 2 * student.spec.space.unit / resolution
         lines.append(f"detail finer than its cells, {cell:.3g} world units at {resolution} a side")
     return lines

@@ -326,6 +326,7 @@ def test_edit_at_once(folder: Path, capsys: Captured) -> None:
     )
     assert facts["faces_within"] == pytest.approx(1 / 32)
     assert facts["fidelity"]["psnr"] > 40
+    assert facts["lost"] == []
     result, x = fieldcast.open("out.safetensors"), points()
     gone = (x[:, 0] > 0.01) & (x[:, 2] < -0.01)
     assert float(result.density(x[gone]).detach().max()) == 0
