@@ -98,7 +98,8 @@ def lost(teacher: Field, student: Field) -> list[str]:
         lines.append("the features between the blocks: the student has none to share with further conversions")
     whole = teacher.whole if isinstance(teacher, Cut) else teacher
     resolution = getattr(student.spec.sizes, "resolution", None)
-    if resolution and (whole.spec.kind, whole.spec.sizes) != (student.spec.kind, student.spec.sizes):
+    finest = (whole.spec.kind, getattr(whole.spec.sizes, "resolution", None))
+    if resolution and finest != (student.spec.kind, resolution):
         cell = 2 * student.spec.space.unit / resolution
         lines.append(f"detail finer than its cells, {cell:.3g} world units at {resolution} a side")
     return lines
