@@ -12,7 +12,10 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from fieldcast.distill import Edits as Edits
     from fieldcast.distill import convert as convert
+    from fieldcast.distill import edit as edit
+    from fieldcast.fields import Box as Box
     from fieldcast.fields import Cameras as Cameras
     from fieldcast.fields import Field as Field
     from fieldcast.fields import FieldSpec as FieldSpec
@@ -27,10 +30,13 @@ __version__ = "0.1.0"
 
 # Where each public name lives; nothing is imported before it is asked for, so that `fieldcast --help` is quick.
 _HOMES = {
+    "Box": "fieldcast.fields",
     "Cameras": "fieldcast.fields",
+    "Edits": "fieldcast.distill",
     "Field": "fieldcast.fields",
     "FieldSpec": "fieldcast.fields",
     "convert": "fieldcast.distill",
+    "edit": "fieldcast.distill",
     "fit": "fieldcast.fields",
     "open": "fieldcast.fields.files",
     "open_scene": "fieldcast.fields.scenes",

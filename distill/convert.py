@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from fieldcast.distill import fast, pvd
 from fieldcast.distill.fast import distill_fast
 from fieldcast.distill.pvd import distill_pvd
 from fieldcast.errors import FieldcastError, InputError
+from fieldcast.fields.composed import origin
 from fieldcast.fields.field import Field
 from fieldcast.fields.kinds import build, default_spec
+from fieldcast.fields.kinds.voxels import VoxelsField
 from fieldcast.fields.occupancy import Occupancy, cell_density, threshold
 from fieldcast.fields.progress import Progress, silent
 from fieldcast.fields.spec import FieldSpec
@@ -59,8 +63,7 @@ def convert(
     the teacher is empty or the loss diverges.
     """
     require_checkpoint(checkpoint, resume)
-    if recipe not in RECIPES:
-        raise InputError(f"unknown recipe {recipe!r}: choose from {', '.join(RECIPES)}")
+    chosen = checked_recipe(recipe)
     spec = student_spec(teacher.spec, to) if isinstance(to, str) else to
     if spec.space != teacher.spec.space or spec.occupancy != teacher.spec.occupancy:
         raise InputError("the student's spec: expected the teacher's space and occupancy resolution")
@@ -68,9 +71,10 @@ def convert(
     if occupancy.fraction() == 0:
         raise FieldcastError("the field is empty: it has no density that would show anywhere in its box")
     student = build(spec, seed).to(teacher.device).allocate(occupancy)
+    start_as_origin(student, teacher)
     source = frozen_copy(teacher, occupancy)
-    steps = steps or RECIPES[recipe].steps(spec.kind)
-    student = RECIPES[recipe].distill(
+    steps = steps or chosen.steps(spec.kind)
+    student = chosen.distill(
         source, student, steps=steps, seed=seed, checkpoint=checkpoint, resume=resume, progress=progress
     )
     student.occupancy, student.views = occupancy, teacher.views
@@ -79,14 +83,30 @@ def convert(
     return student.allocate(kept if kept.fraction() > 0 else occupancy)
 
 
+def checked_recipe(name: str) -> Recipe:
+    """The recipe of that name; an unknown name lists the valid ones."""
+    if name not in RECIPES:
+        raise InputError(f"unknown recipe {name!r}: choose from {', '.join(RECIPES)}")
+    return RECIPES[name]
+
+
+def start_as_origin(student: Field, teacher: Field) -> bool:
+    """Gives the student of an edited scene all parameters of what was edited, if they fit; most of them are right."""
+    whole = origin(teacher)
+    same = all(getattr(whole.spec, name) == getattr(student.spec, name) for name in ("kind", "sizes", "space"))
+    if whole is teacher or not same or isinstance(student, VoxelsField):  # whose blocks are chosen anew
+        return False
+    student.load_state_dict({name: value.detach() for name, value in whole.named_parameters()}, strict=False)
+    return True
+
+
 def frozen_copy(field: Field, occupancy: Occupancy) -> Field:
     """A field that shares `field`'s tensors but not its flags, to teach with."""
-    with torch.device("meta"):
-        copy = build(field.spec)
-    copy.load_state_dict({k: v.detach() for k, v in field.state_dict().items()}, assign=True)
-    copy.requires_grad_(False)
-    copy.occupancy, copy.views = occupancy, field.views
-    return copy
+    shared: dict[int, Any] = {id(p): nn.Parameter(p.detach(), requires_grad=False) for p in field.parameters()}
+    shared |= {id(b): b for b in field.buffers()}
+    copied = copy.deepcopy(field, shared)
+    copied.occupancy, copied.views = occupancy, field.views
+    return copied
 
 
 def known_occupancy(field: Field, seed: int, progress: Progress = silent) -> Occupancy:

@@ -33,6 +33,7 @@ import torch
 from torch import Tensor
 
 from fieldcast.distill.lessons import POOL, USES, Lesson, Lessons
+from fieldcast.fields.composed import origin
 from fieldcast.fields.field import Field
 from fieldcast.fields.fit import sample_budget
 from fieldcast.fields.progress import Progress, silent
@@ -105,7 +106,7 @@ def copy_networks(teacher: Field, student: Field) -> list[str]:
     """Copies the teacher's color_net and sigma_net where the student's have the same shapes; returns their names."""
     copied = []
     for name in ("color_net", "sigma_net"):
-        source, target = getattr(teacher, name, None), getattr(student, name, None)
+        source, target = getattr(origin(teacher), name, None), getattr(student, name, None)
         if source is None or target is None:
             continue
         tensors = source.state_dict()

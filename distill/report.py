@@ -16,6 +16,7 @@ from torch import Tensor
 from fieldcast.distill.fidelity import Fidelity, compare, comparison_views, occupancy_iou
 from fieldcast.distill.verdict import Verdict
 from fieldcast.errors import InputError
+from fieldcast.fields.cut import Cut
 from fieldcast.fields.field import Field
 from fieldcast.fields.files.atomic import atomic_path
 from fieldcast.fields.files.images import eight_bit, save_png
@@ -112,8 +113,10 @@ def lost(teacher: Field, student: Field) -> list[str]:
         degree = student.spec.sizes.degree
         lines.append(f"view-dependent colour beyond spherical harmonics of degree {degree}")
         lines.append("the features between the blocks: the student has none to share with further conversions")
+    whole = teacher.whole if isinstance(teacher, Cut) else teacher
     resolution = getattr(student.spec.sizes, "resolution", None)
-    if resolution:
+    finest = (whole.spec.kind, getattr(whole.spec.sizes, "resolution", None))
+    if resolution and finest != (student.spec.kind, resolution):
         cell = 2 * student.spec.space.unit / resolution
         lines.append(f"detail finer than its cells, {cell:.3g} world units at {resolution} a side")
     return lines

@@ -1,9 +1,12 @@
 """What a Field is, its kinds, and how it is queried, rendered, fitted and stored."""
 
+from fieldcast.fields.box import Box
 from fieldcast.fields.cameras import Cameras, Rays
+from fieldcast.fields.composed import Part, compose
 from fieldcast.fields.field import Field
 from fieldcast.fields.fit import fit
 from fieldcast.fields.kinds import KINDS, build, default_spec
+from fieldcast.fields.motion import Motion
 from fieldcast.fields.occupancy import Occupancy
 from fieldcast.fields.rendering import Image, render
 from fieldcast.fields.space import Space
@@ -11,14 +14,18 @@ from fieldcast.fields.spec import FieldSpec
 
 __all__ = [
     "KINDS",
+    "Box",
     "Cameras",
     "Field",
     "FieldSpec",
     "Image",
+    "Motion",
     "Occupancy",
+    "Part",
     "Rays",
     "Space",
     "build",
+    "compose",
     "default_spec",
     "fit",
     "render",

@@ -29,7 +29,7 @@ class Field(nn.Module, ABC):
 
     Sizes: ClassVar[type]
     """The kind's own sizes, a dataclass with defaults."""
-    shares_features: ClassVar[bool] = True
+    shares_features: bool = True
     """Whether `features` is the F of the distillation paper (density logit and 15 appearance features)."""
 
     points_per_step: ClassVar[int] = 1 << 15

@@ -452,7 +452,9 @@ def test_debug_shows_where(folder: Path, capsys: Captured) -> None:
 
 
 def test_every_command_has_help() -> None:
-    assert set(cli.commands) == {"fit", "convert", "eval", "compare", "render", "info", "validate", "demo", "doctor"}
+    assert set(cli.commands) == {
+        "fit", "convert", "edit", "eval", "compare", "render", "info", "validate", "demo", "doctor"
+    }  # fmt: skip
     for name in cli.commands:
         shown = CliRunner().invoke(cli, [name, "--help"], prog_name="fieldcast")
         assert shown.exit_code == 0

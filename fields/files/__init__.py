@@ -13,7 +13,7 @@ import fieldcast
 from fieldcast.errors import InputError
 from fieldcast.fields.field import Field
 from fieldcast.fields.files.native import Provenance, inspect_native, open_native, save_native
-from fieldcast.fields.kinds import build
+from fieldcast.fields.kinds import KINDS, build
 
 SUFFIXES = (".safetensors",)
 
@@ -25,6 +25,10 @@ def open(path: str | Path, device: torch.device | str = "cpu") -> Field:
 
 def save(field: Field, path: str | Path, *, provenance: Provenance | None = None, force: bool = False) -> None:
     """Writes a field, whole or not at all. Refuses to replace a file without `force`."""
+    if field.spec.kind not in KINDS:
+        raise InputError(
+            f"{path}: a {field.spec.kind} field is made of others and has no file: convert it to a kind first"
+        )
     provenance = provenance or Provenance(version=fieldcast.__version__)
     save_native(field, checked_suffix(Path(path)), provenance, force)
 
