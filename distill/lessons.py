@@ -5,20 +5,21 @@ A teacher is asked once and what it said is taught several times: asking costs m
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int64
 from torch import Tensor
 
 from fieldcast.distill.viewpoints import Viewpoints
-from fieldcast.fields.cameras import Rays
+from fieldcast.fields.cameras import Cameras, Rays
 from fieldcast.fields.field import Field
 from fieldcast.fields.progress import Progress, silent
 from fieldcast.fields.rendering.images import look
 from fieldcast.fields.rendering.rays import composite
 from fieldcast.fields.rendering.sampling import Sampler, Samples
-from fieldcast.fields.rendering.visibility import OPAQUE
+from fieldcast.fields.rendering.visibility import OPAQUE, ranges
 
 CAMERAS, RAYS = 128, 1 << 13  # looked through at once: fewer take longer for each
 POOL = 1 << 21  # samples that are kept at hand: about 200 MB
@@ -48,6 +49,14 @@ class Lesson:
         last = int(torch.searchsorted(starts, starts[first] + points, right=True)) - 1
         return min(max(last, first + 1), len(self))
 
+    def take(self, rays: Int64[Tensor, " k"]) -> Lesson:
+        """The lesson of some rays, in the order in which they are given."""
+        samples = self.samples
+        m, starts = ranges(samples.starts[rays], samples.starts.diff()[rays])
+        return Lesson(
+            samples.take(m, starts), self.features[m], self.rgb[m], self.color[rays], self.transmittance[rays]
+        )
+
     def rays(self, first: int, last: int) -> Lesson:
         """The lesson of the rays from `first` to before `last`."""
         starts = self.samples.starts[first : last + 1]
@@ -61,18 +70,35 @@ class Lessons:
     """An endless course of lessons, the same for the same seed.
 
     place: [2], the number of the pool of rays that is being taught, and how many of its rays were; continues a course.
+    looked: the lots of cameras of the pool at hand. camera: [R], through which of them, counted through all lots, each
+    ray was looked; drawn: [C], how many rays each had, with those that hit nothing.
     """
 
-    def __init__(self, teacher: Field, seed: int, pool: int = POOL, progress: Progress = silent) -> None:
-        """pool: how many samples are kept at hand."""
+    def __init__(
+        self,
+        teacher: Field,
+        seed: int,
+        pool: int = POOL,
+        progress: Progress = silent,
+        cameras: Callable[[torch.Generator], Cameras] | None = None,
+    ) -> None:
+        """pool: how many samples are kept at hand. cameras: draws those that are looked through at once."""
         self.teacher, self.seed, self.size, self.progress = teacher, seed, pool, progress
         self.views, self.sampler = Viewpoints(teacher), Sampler.of(teacher)
+        self.cameras = cameras or (lambda generator: self.views.draw(CAMERAS, generator))
         self.place = torch.tensor([0, 0])
+        self.camera = self.drawn = torch.zeros(0, dtype=torch.int64)
+        self.looked: list[Cameras] = []
         self._number = -1
         self._pool: Lesson | None = None
 
     def next(self, points: int) -> Lesson:
         """The next rays, as many as have at most `points` samples, but one at least if any ray hits anything."""
+        pool = self.pool(int(self.place[0]))
+        return pool.rays(*self.turn(points))
+
+    def turn(self, points: int) -> tuple[int, int]:
+        """Moves on by the rays of `next`: the number in their pool of the first one, and that behind the last one."""
         number, taught = self.place.tolist()
         pool = self.pool(number)
         first = taught % max(len(pool), 1)
@@ -80,7 +106,7 @@ class Lessons:
         taught += last - first
         done = taught >= USES * len(pool)
         self.place.copy_(torch.tensor([number + 1, 0] if done else [number, taught]))
-        return pool.rays(first, last)
+        return first, last
 
     def pool(self, number: int) -> Lesson:
         """A pool of rays; the last one is kept at hand."""
@@ -93,23 +119,28 @@ class Lessons:
     def _gather(self, generator: torch.Generator) -> Lesson:
         """Enough rays for a pool, or what was found when most of them hit nothing."""
         parts: list[Lesson] = []
+        camera, drawn, self.looked = [], [], []
         found = 0
-        for _ in range(8 + 4 * self.size // RAYS):
-            rays = random_rays(self.views, RAYS, generator, self.teacher.device)
-            parts.append(observe(self.teacher, hits(self.sampler(rays, generator, jitter=True))))
+        for lot in range(8 + 4 * self.size // RAYS):
+            self.looked.append(self.cameras(generator))
+            rays, which = random_rays(self.looked[-1], RAYS, generator)
+            samples = self.sampler(rays.to(self.teacher.device), generator, jitter=True)
+            parts.append(observe(self.teacher, hits(samples)))
+            drawn.append(which.bincount(minlength=CAMERAS))
+            camera.append(which[samples.starts.diff().cpu() > 0] + lot * CAMERAS)
             found += len(parts[-1].samples)
             self.progress(min(found, self.size), self.size, "asking the teacher")
             if found >= self.size:
                 break
+        self.camera, self.drawn = torch.cat(camera), torch.cat(drawn)
         return joined(parts)
 
 
-def random_rays(views: Viewpoints, count: int, generator: torch.Generator, device: torch.device) -> Rays:
-    """Rays through random pixel centres of random cameras."""
-    cameras = views.draw(CAMERAS, generator)
-    which = torch.randint(CAMERAS, (count,), generator=generator)
+def random_rays(cameras: Cameras, count: int, generator: torch.Generator) -> tuple[Rays, Int64[Tensor, " n"]]:
+    """Rays through random pixel centres of random ones of some cameras, and of which."""
+    which = torch.randint(len(cameras), (count,), generator=generator)
     pixel = (torch.rand(count, 2, generator=generator) * cameras.size[which]).floor() + 0.5
-    return cameras.rays(which, pixel).to(device)
+    return cameras.rays(which, pixel), which
 
 
 def hits(samples: Samples) -> Samples:

@@ -1,0 +1,192 @@
+"""PVD-AL, progressive volume distillation with active learning (Fang et al., arXiv 2304.04012): `--recipe active`.
+
+The losses, stages, optimiser and schedule are those of `--recipe pvd`; what is taught turns to where the student is
+still wrong, on three levels, all of them once rays are rendered (stage 3):
+
+    poses    a tenth of the cameras stand where the tenth with the lowest PSNR stood before, turned by up to pi / 20
+    rays     to the rays of a step comes a tenth of as many, from the tenth with the largest L1 error of colour
+    points   the losses per sample point count the 30 % of each ray's points with the largest weights, by the teacher
+             or by the student, and only on rays with an opacity of at least 0.5
+
+Where this differs from the released code, on purpose:
+- Hard cameras are those with the lowest PSNR. The released code pairs the PSNRs of shuffled poses with poses in order,
+  which makes its choice random; and it counts the errors of hard rays among those of the pose they are taught with.
+- It has an epoch of poses, each with a picture of 4,096 rays; we have pools of rays from thousands of cameras, taught
+  four times. The cameras of a pool are judged by their rays, as last taught; a tenth of each lot of cameras that were
+  looked through together is hard, since those were taught in the same few steps by a student that learns quickly.
+  They serve the next pool, which is why pools are smaller here: a run has at least eight.
+- Hard rays are those of the pool at hand; what each ray's error was when it was last taught is remembered, so the
+  hardest tenth is exact, and a ray that was learned leaves it. The released code overwrites random ones of a store of
+  614,400 rays, most of which are as good as new: in proportion to the run it lasts a tenth as long as a pool does.
+- A step has as many sample points as one of `pvd`, those of the hard rays among them; the released code adds them.
+- Points are those that light reaches (`lessons.py`), so 30 % of them are fewer than 30 % of all.
+- The stages are on, as in the first paper. The release turns them off by default: all losses from the first step.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import torch
+from jaxtyping import Bool, Float, Int64
+from torch import Tensor
+
+from fieldcast.distill.lessons import CAMERAS, USES, Lesson, Lessons
+from fieldcast.distill.pvd import (
+    PUBLISHED_STEPS,
+    Run,
+    Stage,
+    answer,
+    backgrounds,
+    feature_loss,
+    point_loss,
+    pool_size,
+    ray_error,
+    ray_loss,
+    train,
+)
+from fieldcast.distill.viewpoints import small_turns
+from fieldcast.fields.cameras import Cameras
+from fieldcast.fields.field import Field
+from fieldcast.fields.fit import sample_budget
+from fieldcast.fields.kernels.compositing import ray_of_sample, ray_weights
+from fieldcast.fields.progress import Progress, silent
+
+HARD_CAMERAS, TURN = CAMERAS // 10, math.pi / 20
+HARD_RAYS = 10  # one in so many is hard, and to so many comes one of those
+TELLING, OPACITY = (3, 10), 0.5  # the part of a ray's points that counts, and what it must hide
+POOLS = 8  # in a run, at least
+
+
+@dataclass(frozen=True)
+class Levels:
+    """Which of them are active."""
+
+    poses: bool = True
+    rays: bool = True
+    points: bool = True
+
+
+def distill_active(
+    teacher: Field,
+    student: Field,
+    *,
+    steps: int,
+    seed: int,
+    checkpoint: Path | None = None,
+    resume: bool = False,
+    progress: Progress = silent,
+    levels: Levels = Levels(),
+) -> Field:
+    """Trains `student` in place to be `teacher`; both know their occupancy, which must be the same."""
+    budget = sample_budget(student)
+    points = max(budget, steps * budget // USES)
+    course = Course(teacher, seed, min(pool_size(points), max(budget, -(-points // POOLS))), levels, progress)
+
+    def loss(step: int, generator: torch.Generator) -> Tensor:
+        stage, lesson = Stage.of(teacher, student, step * PUBLISHED_STEPS / steps), course.next(budget, generator)
+        if not stage.decoded:
+            return stage.feature * feature_loss(teacher, student, lesson)
+        features, sigma, rgb = answer(student, lesson)
+        if not stage.rendered:
+            return point_loss(teacher, student, lesson, features, rgb, stage.feature)
+        error = ray_error(lesson, sigma, rgb, backgrounds(lesson, generator))
+        course.learned(error.detach())
+        kept = telling(teacher, lesson, sigma.detach()) if levels.points else slice(None)
+        return point_loss(teacher, student, lesson, features, rgb, stage.feature, kept) + ray_loss(student, error)
+
+    run = Run(steps, seed, checkpoint, resume, progress)
+    identity = {"recipe": "active", "levels": asdict(levels)}
+    return train(teacher, student, loss, run, state=course.state, identity=identity)
+
+
+class Course:
+    """Lessons of which those that were hard come back.
+
+    errors: [R, 2], for each ray of the pool at hand the sums over its channels of the absolute and of the squared error
+    when it was last taught, -1 before that; without rows until rays are rendered. state: continues the course.
+    """
+
+    def __init__(self, teacher: Field, seed: int, pool: int, levels: Levels, progress: Progress = silent) -> None:
+        self.levels = levels
+        self.lessons = Lessons(teacher, seed, pool, progress, self.draw)
+        self.errors = torch.zeros(0, 2, device=teacher.device)
+        self.hard = Cameras(torch.zeros(0, 3, 4), torch.zeros(0, 4), torch.zeros(0, 2, dtype=torch.int64))
+        self.state = {"lessons": self.lessons.place, "errors": self.errors}
+        self.state |= {f"hard.{name}": getattr(self.hard, name) for name in ("c2w", "intrinsics", "size")}
+
+    def draw(self, generator: torch.Generator) -> Cameras:
+        """Cameras to look through at once: new ones, and some at hard places, turned a little."""
+        views, hard = self.lessons.views, self.hard
+        if not len(hard):
+            return views.draw(CAMERAS, generator)
+        new = views.draw(CAMERAS - HARD_CAMERAS, generator)
+        again = hard[torch.randint(len(hard), (HARD_CAMERAS,), generator=generator)]
+        turned = again.c2w[:, :, :3] @ small_turns(HARD_CAMERAS, TURN, generator)
+        again = Cameras(torch.cat([turned, again.c2w[:, :, 3:]], -1), again.intrinsics, again.size)
+        return both(new, again)
+
+    def next(self, points: int, generator: torch.Generator) -> Lesson:
+        """The next rays, with about `points` samples; some of them are hard ones that were taught before."""
+        number = int(self.lessons.place[0])
+        pool, bank = self.lessons.pool(number), self.bank()
+        first, last = self.lessons.turn(points * HARD_RAYS // (HARD_RAYS + 1) if len(bank) else points)
+        some = torch.randperm(len(bank), generator=generator)[: (last - first) // HARD_RAYS]
+        self.taught = torch.cat([torch.arange(first, last, device=bank.device), bank[some.to(bank.device)]])
+        self.pool_ends = int(self.lessons.place[0]) != number
+        return pool.take(self.taught)
+
+    def bank(self) -> Int64[Tensor, " b"]:
+        """The hardest tenth of the rays whose errors are known."""
+        known = int((self.errors[:, 0] >= 0).sum()) if self.levels.rays else 0
+        return self.errors[:, 0].topk(known // HARD_RAYS, sorted=False).indices
+
+    def learned(self, error: Float[Tensor, "r 3"]) -> None:
+        """Remembers how far the student was from the colours of the rays of the last lesson."""
+        if not len(self.errors):
+            self.errors.resize_(len(self.lessons.camera), 2).fill_(-1)
+        self.errors[self.taught] = torch.stack([error.abs().sum(-1), error.square().sum(-1)], -1)
+        if self.pool_ends:
+            if self.levels.poses and float(self.errors.min()) >= 0:
+                self.choose()
+            self.errors.resize_(0, 2)
+
+    def choose(self) -> None:
+        """Makes those cameras of the pool the hard ones whose rays were seen with the lowest PSNR, a tenth of a lot."""
+        squares = self.errors.new_zeros(len(self.lessons.drawn))
+        squares.index_add_(0, self.lessons.camera.to(squares.device), self.errors[:, 1])
+        means = (squares.cpu() / self.lessons.drawn.clamp_min(1)).reshape(-1, CAMERAS)
+        worst = means.topk(HARD_CAMERAS).indices
+        lots = [cameras[index] for cameras, index in zip(self.lessons.looked, worst, strict=True)]
+        for name in ("c2w", "intrinsics", "size"):
+            chosen = torch.cat([getattr(lot, name) for lot in lots])
+            self.state[f"hard.{name}"].resize_(chosen.shape).copy_(chosen)
+
+
+def both(a: Cameras, b: Cameras) -> Cameras:
+    """Cameras of ideal lenses, one behind the other."""
+    pairs = ((a.c2w, b.c2w), (a.intrinsics, b.intrinsics), (a.size, b.size))
+    c2w, intrinsics, size = map(torch.cat, pairs)
+    return Cameras(c2w, intrinsics, size)
+
+
+def telling(teacher: Field, lesson: Lesson, sigma: Float[Tensor, " m"]) -> Bool[Tensor, " m"]:
+    """The samples that show most of what the teacher, or the student with its densities `sigma`, shows."""
+    samples = lesson.samples
+    theirs = teacher.spec.density(lesson.features[:, 0]) / teacher.spec.space.unit
+    return heaviest(theirs * samples.dt, samples.starts) | heaviest(sigma * samples.dt, samples.starts)
+
+
+def heaviest(tau: Float[Tensor, " m"], starts: Int64[Tensor, " r1"]) -> Bool[Tensor, " m"]:
+    """The 30 % of the samples of each ray that have the largest weights, rounded up; none where little is hidden.
+
+    tau: optical depths.
+    """
+    weights, transmittance = ray_weights(tau, starts)
+    ray, (part, whole) = ray_of_sample(starts, len(tau)), TELLING
+    count = torch.where(1 - transmittance >= OPACITY, (part * starts.diff() + whole - 1) // whole, 0)
+    order = (2.0 * ray.double() - weights).argsort()  # ray by ray, the heaviest first
+    place = torch.arange(len(tau), device=tau.device) - starts[ray]
+    return torch.zeros_like(ray, dtype=torch.bool).index_copy_(0, order, place < count[ray])
