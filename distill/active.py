@@ -26,14 +26,15 @@ Where this differs from the released code, on purpose:
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import torch
 from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
-from fieldcast.distill.lessons import CAMERAS, USES, Lesson, Lessons
+from fieldcast.distill.lessons import CAMERAS, POOL, Lesson, Lessons, Pool, joined
 from fieldcast.distill.pvd import (
     PUBLISHED_STEPS,
     Run,
@@ -42,7 +43,6 @@ from fieldcast.distill.pvd import (
     backgrounds,
     feature_loss,
     point_loss,
-    pool_size,
     ray_error,
     ray_loss,
     train,
@@ -57,7 +57,8 @@ from fieldcast.fields.progress import Progress, silent
 HARD_CAMERAS, TURN = CAMERAS // 10, math.pi / 20
 HARD_RAYS = 10  # one in so many is hard, and to so many comes one of those
 TELLING, OPACITY = (3, 10), 0.5  # the part of a ray's points that counts, and what it must hide
-POOLS = 8  # in a run, at least
+ROUNDS, PARTS = 8, 4  # of a run, at least, and of the rays at hand
+LINGER = PARTS // 2  # rounds in which the first rays at hand all stay: then they too are taught four times on average
 
 
 @dataclass(frozen=True)
@@ -82,8 +83,7 @@ def distill_active(
 ) -> Field:
     """Trains `student` in place to be `teacher`; both know their occupancy, which must be the same."""
     budget = sample_budget(student)
-    points = max(budget, steps * budget // USES)
-    course = Course(teacher, seed, min(pool_size(points), max(budget, -(-points // POOLS))), levels, progress)
+    course = Course(teacher, seed, min(POOL, max(budget, steps * budget // ROUNDS)), levels, progress)
 
     def loss(step: int, generator: torch.Generator) -> Tensor:
         stage, lesson = Stage.of(teacher, student, step * PUBLISHED_STEPS / steps), course.next(budget, generator)
@@ -105,38 +105,60 @@ def distill_active(
 class Course:
     """Lessons of which those that were hard come back.
 
-    errors: [R, 2], for each ray of the pool at hand the sums over its channels of the absolute and of the squared error
-    when it was last taught, -1 before that; without rows until rays are rendered. state: continues the course.
+    The rays at hand are `PARTS` parts, numbered through the run. They are taught in rounds; from some round on, the
+    oldest part makes room for a new one after each. place: [2], the round, and how many of its rays were taught.
+    errors: [R, 2], for each ray at hand the sums over its channels of the absolute and of the squared error when it was
+    last taught, -1 before that; the last rows may be missing. hard: for the last parts, the cameras that were hard when
+    they were gathered, number by number modulo PARTS, as rows of c2w, intrinsics and size.
     """
 
-    def __init__(self, teacher: Field, seed: int, pool: int, levels: Levels, progress: Progress = silent) -> None:
+    def __init__(self, teacher: Field, seed: int, window: int, levels: Levels, progress: Progress = silent) -> None:
+        """window: how many samples are at hand."""
         self.levels = levels
-        self.lessons = Lessons(teacher, seed, pool, progress, self.draw)
+        self.lessons = Lessons(teacher, seed, -(-window // PARTS), progress)
+        self.place = torch.tensor([0, 0])
         self.errors = torch.zeros(0, 2, device=teacher.device)
-        self.hard = Cameras(torch.zeros(0, 3, 4), torch.zeros(0, 4), torch.zeros(0, 2, dtype=torch.int64))
-        self.state = {"lessons": self.lessons.place, "errors": self.errors}
-        self.state |= {f"hard.{name}": getattr(self.hard, name) for name in ("c2w", "intrinsics", "size")}
+        self.hard = [torch.zeros(0, 18) for _ in range(PARTS)]
+        self.parts: dict[int, Pool] = {}
 
-    def draw(self, generator: torch.Generator) -> Cameras:
+    @property
+    def state(self) -> dict[str, Tensor]:
+        """What continues the course."""
+        return {"place": self.place, "errors": self.errors} | {f"hard.{n}": rows for n, rows in enumerate(self.hard)}
+
+    def at_hand(self) -> Lesson:
+        """The rays of this round."""
+        first = max(0, int(self.place[0]) - LINGER)
+        numbers = range(first, first + PARTS)
+        if list(self.parts) != list(numbers):
+            known, self.parts = self.parts, {}
+            parts = [known.pop(n) if n in known else self.lessons.gather(n, partial(self.look, n)) for n in numbers]
+            self.window = joined([part.lesson for part in parts])
+            ends = torch.tensor([0, *(len(part.lesson) for part in parts)]).cumsum(0).tolist()
+            for part, n, begin, end in zip(parts, numbers, ends, ends[1:], strict=False):
+                self.parts[n] = replace(part, lesson=self.window.rays(begin, end))  # memory holds them once
+        return self.window
+
+    def look(self, part: int, generator: torch.Generator) -> Cameras:
         """Cameras to look through at once: new ones, and some at hard places, turned a little."""
-        views, hard = self.lessons.views, self.hard
+        views, hard = self.lessons.views, self.hard[part % PARTS]
         if not len(hard):
             return views.draw(CAMERAS, generator)
         new = views.draw(CAMERAS - HARD_CAMERAS, generator)
-        again = hard[torch.randint(len(hard), (HARD_CAMERAS,), generator=generator)]
+        again = unpacked(hard[torch.randint(len(hard), (HARD_CAMERAS,), generator=generator)])
         turned = again.c2w[:, :, :3] @ small_turns(HARD_CAMERAS, TURN, generator)
-        again = Cameras(torch.cat([turned, again.c2w[:, :, 3:]], -1), again.intrinsics, again.size)
-        return both(new, again)
+        again = replace(again, c2w=torch.cat([turned, again.c2w[:, :, 3:]], -1))
+        return unpacked(torch.cat([packed(new), packed(again)]))
 
     def next(self, points: int, generator: torch.Generator) -> Lesson:
         """The next rays, with about `points` samples; some of them are hard ones that were taught before."""
-        number = int(self.lessons.place[0])
-        pool, bank = self.lessons.pool(number), self.bank()
-        first, last = self.lessons.turn(points * HARD_RAYS // (HARD_RAYS + 1) if len(bank) else points)
+        window, bank, (number, first) = self.at_hand(), self.bank(), self.place.tolist()
+        last = window.end(first, points * HARD_RAYS // (HARD_RAYS + 1) if len(bank) else points)
         some = torch.randperm(len(bank), generator=generator)[: (last - first) // HARD_RAYS]
         self.taught = torch.cat([torch.arange(first, last, device=bank.device), bank[some.to(bank.device)]])
-        self.pool_ends = int(self.lessons.place[0]) != number
-        return pool.take(self.taught)
+        self.round_ends = last == len(window)
+        self.place.copy_(torch.tensor([number + 1, 0] if self.round_ends else [number, last]))
+        return window.take(self.taught)
 
     def bank(self) -> Int64[Tensor, " b"]:
         """The hardest tenth of the rays whose errors are known."""
@@ -145,31 +167,37 @@ class Course:
 
     def learned(self, error: Float[Tensor, "r 3"]) -> None:
         """Remembers how far the student was from the colours of the rays of the last lesson."""
-        if not len(self.errors):
-            self.errors.resize_(len(self.lessons.camera), 2).fill_(-1)
+        known = len(self.errors)
+        self.errors.resize_(len(self.window), 2)[known:] = -1
         self.errors[self.taught] = torch.stack([error.abs().sum(-1), error.square().sum(-1)], -1)
-        if self.pool_ends:
-            if self.levels.poses and float(self.errors.min()) >= 0:
-                self.choose()
-            self.errors.resize_(0, 2)
+        oldest = min(self.parts)
+        if self.round_ends and oldest < max(0, int(self.place[0]) - LINGER):
+            if self.levels.poses and bool((self.errors[:, 1] >= 0).all()):
+                chosen = packed(self.hardest_cameras())
+                self.hard[oldest % PARTS].resize_(chosen.shape).copy_(chosen)
+            left = self.errors[len(self.parts[oldest].lesson) :].clone()
+            self.errors.resize_(left.shape).copy_(left)
 
-    def choose(self) -> None:
-        """Makes those cameras of the pool the hard ones whose rays were seen with the lowest PSNR, a tenth of a lot."""
-        squares = self.errors.new_zeros(len(self.lessons.drawn))
-        squares.index_add_(0, self.lessons.camera.to(squares.device), self.errors[:, 1])
-        means = (squares.cpu() / self.lessons.drawn.clamp_min(1)).reshape(-1, CAMERAS)
-        worst = means.topk(HARD_CAMERAS).indices
-        lots = [cameras[index] for cameras, index in zip(self.lessons.looked, worst, strict=True)]
-        for name in ("c2w", "intrinsics", "size"):
-            chosen = torch.cat([getattr(lot, name) for lot in lots])
-            self.state[f"hard.{name}"].resize_(chosen.shape).copy_(chosen)
+    def hardest_cameras(self) -> Cameras:
+        """Those whose rays were seen with the lowest PSNR, a tenth of each lot."""
+        chosen, squares = [], self.errors[:, 1].cpu().split([len(part.lesson) for part in self.parts.values()])
+        for part, square in zip(self.parts.values(), squares, strict=True):
+            total = torch.zeros(len(part.drawn)).index_add_(0, part.camera, square)
+            mean = (total / part.drawn.clamp_min(1)).reshape(-1, CAMERAS)
+            chosen += [
+                packed(lot[worst]) for lot, worst in zip(part.looked, mean.topk(HARD_CAMERAS).indices, strict=True)
+            ]
+        return unpacked(torch.cat(chosen))
 
 
-def both(a: Cameras, b: Cameras) -> Cameras:
-    """Cameras of ideal lenses, one behind the other."""
-    pairs = ((a.c2w, b.c2w), (a.intrinsics, b.intrinsics), (a.size, b.size))
-    c2w, intrinsics, size = map(torch.cat, pairs)
-    return Cameras(c2w, intrinsics, size)
+def packed(cameras: Cameras) -> Float[Tensor, "v 18"]:
+    """Cameras of ideal lenses as rows."""
+    return torch.cat([cameras.c2w.flatten(1), cameras.intrinsics, cameras.size.to(cameras.c2w)], -1)
+
+
+def unpacked(rows: Float[Tensor, "v 18"]) -> Cameras:
+    """The cameras of rows."""
+    return Cameras(rows[:, :12].reshape(-1, 3, 4), rows[:, 12:16], rows[:, 16:].long())
 
 
 def telling(teacher: Field, lesson: Lesson, sigma: Float[Tensor, " m"]) -> Bool[Tensor, " m"]:

@@ -66,39 +66,35 @@ class Lesson:
         return Lesson(samples, self.features[m], self.rgb[m], self.color[first:last], self.transmittance[first:last])
 
 
+@dataclass(frozen=True)
+class Pool:
+    """Rays through lots of cameras, without those that hit nothing, and through which of them each was looked.
+
+    looked: lots of CAMERAS. camera: [R], counted through all lots. drawn: [C], how many rays each had in all.
+    """
+
+    lesson: Lesson
+    looked: list[Cameras]
+    camera: Int64[Tensor, " r"]
+    drawn: Int64[Tensor, " c"]
+
+
 class Lessons:
     """An endless course of lessons, the same for the same seed.
 
     place: [2], the number of the pool of rays that is being taught, and how many of its rays were; continues a course.
-    looked: the lots of cameras of the pool at hand. camera: [R], through which of them, counted through all lots, each
-    ray was looked; drawn: [C], how many rays each had, with those that hit nothing.
     """
 
-    def __init__(
-        self,
-        teacher: Field,
-        seed: int,
-        pool: int = POOL,
-        progress: Progress = silent,
-        cameras: Callable[[torch.Generator], Cameras] | None = None,
-    ) -> None:
-        """pool: how many samples are kept at hand. cameras: draws those that are looked through at once."""
+    def __init__(self, teacher: Field, seed: int, pool: int = POOL, progress: Progress = silent) -> None:
+        """pool: how many samples are kept at hand."""
         self.teacher, self.seed, self.size, self.progress = teacher, seed, pool, progress
         self.views, self.sampler = Viewpoints(teacher), Sampler.of(teacher)
-        self.cameras = cameras or (lambda generator: self.views.draw(CAMERAS, generator))
         self.place = torch.tensor([0, 0])
-        self.camera = self.drawn = torch.zeros(0, dtype=torch.int64)
-        self.looked: list[Cameras] = []
         self._number = -1
         self._pool: Lesson | None = None
 
     def next(self, points: int) -> Lesson:
         """The next rays, as many as have at most `points` samples, but one at least if any ray hits anything."""
-        pool = self.pool(int(self.place[0]))
-        return pool.rays(*self.turn(points))
-
-    def turn(self, points: int) -> tuple[int, int]:
-        """Moves on by the rays of `next`: the number in their pool of the first one, and that behind the last one."""
         number, taught = self.place.tolist()
         pool = self.pool(number)
         first = taught % max(len(pool), 1)
@@ -106,34 +102,36 @@ class Lessons:
         taught += last - first
         done = taught >= USES * len(pool)
         self.place.copy_(torch.tensor([number + 1, 0] if done else [number, taught]))
-        return first, last
+        return pool.rays(first, last)
 
     def pool(self, number: int) -> Lesson:
         """A pool of rays; the last one is kept at hand."""
         if self._pool is None or self._number != number:
             self._pool = None  # before the next one is made: memory holds one
-            generator = torch.Generator().manual_seed((self.seed + 1) * 1_000_003 + number)
-            self._pool, self._number = self._gather(generator), number
+            self._pool, self._number = self.gather(number, self.look).lesson, number
         return self._pool
 
-    def _gather(self, generator: torch.Generator) -> Lesson:
-        """Enough rays for a pool, or what was found when most of them hit nothing."""
-        parts: list[Lesson] = []
-        camera, drawn, self.looked = [], [], []
+    def look(self, generator: torch.Generator) -> Cameras:
+        """New cameras to look through at once."""
+        return self.views.draw(CAMERAS, generator)
+
+    def gather(self, number: int, look: Callable[[torch.Generator], Cameras]) -> Pool:
+        """Enough rays for a pool, or what was found when most of them hit nothing; look: draws lots of cameras."""
+        generator = torch.Generator().manual_seed((self.seed + 1) * 1_000_003 + number)
+        parts, looked, camera, drawn = [], [], [], []
         found = 0
         for lot in range(8 + 4 * self.size // RAYS):
-            self.looked.append(self.cameras(generator))
-            rays, which = random_rays(self.looked[-1], RAYS, generator)
+            looked.append(look(generator))
+            rays, which = random_rays(looked[-1], RAYS, generator)
             samples = self.sampler(rays.to(self.teacher.device), generator, jitter=True)
             parts.append(observe(self.teacher, hits(samples)))
-            drawn.append(which.bincount(minlength=CAMERAS))
             camera.append(which[samples.starts.diff().cpu() > 0] + lot * CAMERAS)
+            drawn.append(which.bincount(minlength=CAMERAS))
             found += len(parts[-1].samples)
             self.progress(min(found, self.size), self.size, "asking the teacher")
             if found >= self.size:
                 break
-        self.camera, self.drawn = torch.cat(camera), torch.cat(drawn)
-        return joined(parts)
+        return Pool(joined(parts), looked, torch.cat(camera), torch.cat(drawn))
 
 
 def random_rays(cameras: Cameras, count: int, generator: torch.Generator) -> tuple[Rays, Int64[Tensor, " n"]]:
