@@ -99,8 +99,8 @@ def test_the_hard_cameras_are_those_with_the_lowest_psnr() -> None:
     teach(taught, LINGER + 1, lambda rays: of_rays[rays, None].expand(-1, 3))
     expected = []
     for w, part in zip(wrong, parts, strict=True):
-        hits = part.camera.bincount(minlength=len(part.drawn))
-        psnr = [-10 * math.log10(3 * float(w[c] ** 2 * hits[c] / part.drawn[c]) + 1e-12) for c in range(len(w))]
+        share = part.camera.bincount(minlength=len(part.drawn)) / part.drawn.clamp_min(1)
+        psnr = [-10 * math.log10(w[c] ** 2 * share[c] + 1e-12) for c in range(len(w))]
         for lot, cameras in enumerate(part.looked):
             lowest = sorted(range(CAMERAS), key=lambda c: psnr[lot * CAMERAS + c])[:12]
             expected += [tuple(cameras.c2w[c].flatten().tolist()) for c in lowest]
