@@ -4,20 +4,20 @@ The losses, stages, optimiser and schedule are those of `--recipe pvd`; what is 
 still wrong, on three levels, all of them once rays are rendered (stage 3):
 
     poses    a tenth of the cameras stand where the tenth with the lowest PSNR stood before, turned by up to pi / 20
-    rays     to the rays of a step comes a tenth of as many, from the tenth with the largest L1 error of colour
+    rays     to the rays of a step come a tenth of as many, from the tenth with the largest L1 errors of colour
     points   the losses per sample point count the 30 % of each ray's points with the largest weights, by the teacher
              or by the student, and only on rays with an opacity of at least 0.5
 
 Where this differs from the released code, on purpose:
 - Hard cameras are those with the lowest PSNR. The released code pairs the PSNRs of shuffled poses with poses in order,
   which makes its choice random; and it counts the errors of hard rays among those of the pose they are taught with.
-- It has an epoch of poses, each with a picture of 4,096 rays; we have pools of rays from thousands of cameras, taught
-  four times. The cameras of a pool are judged by their rays, as last taught; a tenth of each lot of cameras that were
-  looked through together is hard, since those were taught in the same few steps by a student that learns quickly.
-  They serve the next pool, which is why pools are smaller here: a run has at least eight.
-- Hard rays are those of the pool at hand; what each ray's error was when it was last taught is remembered, so the
-  hardest tenth is exact, and a ray that was learned leaves it. The released code overwrites random ones of a store of
-  614,400 rays, most of which are as good as new: in proportion to the run it lasts a tenth as long as a pool does.
+- It has epochs of poses, one picture of 4,096 new rays a step. Here the rays at hand come from thousands of cameras and
+  are taught four times; after a round through them the oldest quarter makes room for new rays, whose cameras are a
+  tenth hard ones. (Smaller pools, each taught four times on end, would know hard cameras as early, but their rays come
+  back too soon: eight pools in a run cost 1.2 dB.) A camera is judged by its rays as they were last taught, within its
+  lot of 128, whose rays are taught in the same few steps: between lots the student has learned.
+- Hard rays are among those at hand; of each of them the error when it was last taught is known, so the hardest tenth is
+  exact, and a ray that was learned leaves it. The released code overwrites random ones of a store of 614,400 rays.
 - A step has as many sample points as one of `pvd`, those of the hard rays among them; the released code adds them.
 - Points are those that light reaches (`lessons.py`), so 30 % of them are fewer than 30 % of all.
 - The stages are on, as in the first paper. The release turns them off by default: all losses from the first step.
