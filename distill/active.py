@@ -154,6 +154,7 @@ class Course:
         """The next rays, with about `points` samples; some of them are hard ones that were taught before."""
         window, bank, (number, first) = self.at_hand(), self.bank(), self.place.tolist()
         last = window.end(first, points * HARD_RAYS // (HARD_RAYS + 1) if len(bank) else points)
+        bank = bank[(bank < first) | (bank >= last)]  # no ray twice
         some = torch.randperm(len(bank), generator=generator)[: (last - first) // HARD_RAYS]
         self.taught = torch.cat([torch.arange(first, last, device=bank.device), bank[some.to(bank.device)]])
         self.round_ends = last == len(window)
