@@ -57,8 +57,8 @@ from fieldcast.fields.progress import Progress, silent
 HARD_CAMERAS, TURN = CAMERAS // 10, math.pi / 20
 HARD_RAYS = 10  # one in so many is hard, and to so many comes one of those
 TELLING, OPACITY = (3, 10), 0.5  # the part of a ray's points that counts, and what it must hide
-ROUNDS, PARTS = 8, 4  # of a run, at least, and of the rays at hand
-LINGER = PARTS // 2  # rounds in which the first rays at hand all stay: then they too are taught four times on average
+ROUNDS, PARTS = 4, 4  # of a run, at least, and of the rays at hand
+LINGER = 1  # rounds after which the first rays at hand are all still there: nothing is known yet
 
 
 @dataclass(frozen=True)
