@@ -159,7 +159,12 @@ def fit(
 @click.argument("source", metavar="IN", type=click.Path(path_type=Path))
 @click.argument("out", type=click.Path(path_type=Path))
 @click.option("--to", "kind", required=True, metavar="KIND", help=f"One of {KIND_NAMES}.")
-@click.option("--recipe", default="fast", show_default=True, help="How: fast, or pvd as published at fewer steps.")
+@click.option(
+    "--recipe",
+    default="fast",
+    show_default=True,
+    help="How: fast; pvd, as published at fewer steps; or active, pvd with active learning.",
+)
 @click.option("--steps", type=click.IntRange(1), help="Training steps (default: what suits the recipe and the kind).")
 @SEED
 @SIZES

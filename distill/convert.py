@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from fieldcast.distill import fast, pvd
+from fieldcast.distill.active import distill_active
 from fieldcast.distill.fast import distill_fast
 from fieldcast.distill.pvd import distill_pvd
 from fieldcast.errors import FieldcastError, InputError
@@ -36,6 +37,7 @@ class Recipe:
 RECIPES = {
     "fast": Recipe(distill_fast, lambda kind: fast.TUNED[kind].steps),
     "pvd": Recipe(distill_pvd, lambda kind: pvd.STEPS),
+    "active": Recipe(distill_active, lambda kind: pvd.STEPS),
 }
 
 
@@ -58,9 +60,9 @@ def convert(
 ) -> Field:
     """A field of another kind, or of other sizes, that is the same scene.
 
-    to: a kind, at its default sizes, or a whole spec. recipe: `fast`, or `pvd` as published. steps: of training
-    (default: the recipe's own). The teacher is not changed. Raises InputError for unknown names, FieldcastError when
-    the teacher is empty or the loss diverges.
+    to: a kind, at its default sizes, or a whole spec. recipe: `fast`, `pvd` as published, or `active`, pvd with active
+    learning. steps: of training (default: the recipe's own). The teacher is not changed. Raises InputError for unknown
+    names, FieldcastError when the teacher is empty or the loss diverges.
     """
     require_checkpoint(checkpoint, resume)
     chosen = checked_recipe(recipe)

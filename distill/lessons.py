@@ -5,20 +5,21 @@ A teacher is asked once and what it said is taught several times: asking costs m
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int64
 from torch import Tensor
 
 from fieldcast.distill.viewpoints import Viewpoints
-from fieldcast.fields.cameras import Rays
+from fieldcast.fields.cameras import Cameras, Rays
 from fieldcast.fields.field import Field
 from fieldcast.fields.progress import Progress, silent
 from fieldcast.fields.rendering.images import look
 from fieldcast.fields.rendering.rays import composite
 from fieldcast.fields.rendering.sampling import Sampler, Samples
-from fieldcast.fields.rendering.visibility import OPAQUE
+from fieldcast.fields.rendering.visibility import OPAQUE, ranges
 
 CAMERAS, RAYS = 128, 1 << 13  # looked through at once: fewer take longer for each
 POOL = 1 << 21  # samples that are kept at hand: about 200 MB
@@ -48,6 +49,14 @@ class Lesson:
         last = int(torch.searchsorted(starts, starts[first] + points, right=True)) - 1
         return min(max(last, first + 1), len(self))
 
+    def take(self, rays: Int64[Tensor, " k"]) -> Lesson:
+        """The lesson of some rays, in the order in which they are given."""
+        samples = self.samples
+        m, starts = ranges(samples.starts[rays], samples.starts.diff()[rays])
+        return Lesson(
+            samples.take(m, starts), self.features[m], self.rgb[m], self.color[rays], self.transmittance[rays]
+        )
+
     def rays(self, first: int, last: int) -> Lesson:
         """The lesson of the rays from `first` to before `last`."""
         starts = self.samples.starts[first : last + 1]
@@ -55,6 +64,19 @@ class Lesson:
         s = self.samples
         samples = Samples(starts - starts[0], s.t[m], s.dt[m], s.x[m], s.d[m])
         return Lesson(samples, self.features[m], self.rgb[m], self.color[first:last], self.transmittance[first:last])
+
+
+@dataclass(frozen=True)
+class Pool:
+    """Rays through lots of cameras, without those that hit nothing, and through which of them each was looked.
+
+    looked: lots of CAMERAS. camera: [R], counted through all lots. drawn: [C], how many rays each had in all.
+    """
+
+    lesson: Lesson
+    looked: list[Cameras]
+    camera: Int64[Tensor, " r"]
+    drawn: Int64[Tensor, " c"]
 
 
 class Lessons:
@@ -89,30 +111,37 @@ class Lessons:
         """A pool of rays; the last one is kept at hand."""
         if self._pool is None or self._number != number:
             self._pool = None  # before the next one is made: memory holds one
-            generator = torch.Generator().manual_seed((self.seed + 1) * 1_000_003 + number)
-            self._pool, self._number = self._gather(generator), number
+            self._pool, self._number = self.gather(number, self.look).lesson, number
         return self._pool
 
-    def _gather(self, generator: torch.Generator) -> Lesson:
-        """Enough rays for a pool, or what was found when most of them hit nothing."""
-        parts: list[Lesson] = []
+    def look(self, generator: torch.Generator) -> Cameras:
+        """New cameras to look through at once."""
+        return self.views.draw(CAMERAS, generator)
+
+    def gather(self, number: int, look: Callable[[torch.Generator], Cameras]) -> Pool:
+        """Enough rays for a pool, or what was found when most of them hit nothing; look: draws lots of cameras."""
+        generator = torch.Generator().manual_seed((self.seed + 1) * 1_000_003 + number)
+        parts, looked, camera, drawn = [], [], [], []
         found = 0
-        for _ in range(8 + 4 * self.size // RAYS):
-            rays = random_rays(self.views, RAYS, generator, self.teacher.device)
-            parts.append(observe(self.teacher, hits(self.sampler(rays, generator, jitter=True))))
+        for lot in range(8 + 4 * self.size // RAYS):
+            looked.append(look(generator))
+            rays, which = random_rays(looked[-1], RAYS, generator)
+            samples = self.sampler(rays.to(self.teacher.device), generator, jitter=True)
+            parts.append(observe(self.teacher, hits(samples)))
+            camera.append(which[samples.starts.diff().cpu() > 0] + lot * CAMERAS)
+            drawn.append(which.bincount(minlength=CAMERAS))
             found += len(parts[-1].samples)
             self.progress(min(found, self.size), self.size, "asking the teacher")
             if found >= self.size:
                 break
-        return joined(parts)
+        return Pool(joined(parts), looked, torch.cat(camera), torch.cat(drawn))
 
 
-def random_rays(views: Viewpoints, count: int, generator: torch.Generator, device: torch.device) -> Rays:
-    """Rays through random pixel centres of random cameras."""
-    cameras = views.draw(CAMERAS, generator)
-    which = torch.randint(CAMERAS, (count,), generator=generator)
+def random_rays(cameras: Cameras, count: int, generator: torch.Generator) -> tuple[Rays, Int64[Tensor, " n"]]:
+    """Rays through random pixel centres of random ones of some cameras, and of which."""
+    which = torch.randint(len(cameras), (count,), generator=generator)
     pixel = (torch.rand(count, 2, generator=generator) * cameras.size[which]).floor() + 0.5
-    return cameras.rays(which, pixel).to(device)
+    return cameras.rays(which, pixel), which
 
 
 def hits(samples: Samples) -> Samples:

@@ -27,7 +27,10 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -59,37 +62,82 @@ def distill_pvd(
     progress: Progress = silent,
 ) -> Field:
     """Trains `student` in place to be `teacher`; both know their occupancy, which must be the same."""
-    teacher.requires_grad_(False)
-    copy_networks(teacher, student)
-    features_agree = teacher.shares_features and student.shares_features
     budget = sample_budget(student)
-    taught = max(budget, steps * budget // USES)  # samples in all, in pools of one size
-    lessons = Lessons(teacher, seed, pool=-(-taught // -(-taught // POOL)), progress=progress)
+    lessons = Lessons(teacher, seed, pool_size(max(budget, steps * budget // USES)), progress)
 
     def loss(step: int, generator: torch.Generator) -> Tensor:
-        published = step * PUBLISHED_STEPS / steps
-        lesson = lessons.next(budget)
-        if features_agree and published < STAGE_ENDS[0]:
-            return feature_weight(published) * feature_loss(teacher, student, lesson)
-        background = torch.rand(len(lesson), 3, generator=generator).to(teacher.device)
-        feature = feature_weight(published) if features_agree else 0.0
-        rendered = published >= STAGE_ENDS[1]
-        return block_loss(teacher, student, lesson, background, feature, rendered)
+        stage, lesson = Stage.of(teacher, student, step * PUBLISHED_STEPS / steps), lessons.next(budget)
+        if not stage.decoded:
+            return stage.feature * feature_loss(teacher, student, lesson)
+        return block_loss(teacher, student, lesson, backgrounds(lesson, generator), stage.feature, stage.rendered)
 
+    run = Run(steps, seed, checkpoint, resume, progress)
+    return train(teacher, student, loss, run, state={"lessons": lessons.place}, identity={"recipe": "pvd"})
+
+
+@dataclass(frozen=True)
+class Run:
+    """How long, with which random numbers, where resumable state is kept, whether to continue it, who is told."""
+
+    steps: int
+    seed: int
+    checkpoint: Path | None
+    resume: bool
+    progress: Progress
+
+
+def train(
+    teacher: Field,
+    student: Field,
+    loss: Callable[[int, torch.Generator], Tensor],
+    run: Run,
+    *,
+    state: dict[str, Tensor],
+    identity: dict[str, Any],
+) -> Field:
+    """Trains `student` as published, whatever the losses of its steps; state, identity: as in `Training`."""
+    teacher.requires_grad_(False)
+    copy_networks(teacher, student)
     Training(
         student,
         loss,
-        cosine(steps, FINAL_RATE),
-        steps,
-        seed,
+        cosine(run.steps, FINAL_RATE),
+        run.steps,
+        run.seed,
         f"{teacher.spec.kind} to {student.spec.kind}",
         weight_decay=0.01,
-        state={"lessons": lessons.place},
-        identity={"recipe": "pvd", "teacher": fingerprint(teacher) if checkpoint else ""},
-        checkpoint=checkpoint,
-        resume=resume,
-    ).run(progress)
+        state=state,
+        identity={**identity, "teacher": fingerprint(teacher) if run.checkpoint else ""},
+        checkpoint=run.checkpoint,
+        resume=run.resume,
+    ).run(run.progress)
     return student
+
+
+def pool_size(points: int) -> int:
+    """The size of pools, all the same, that have so many sample points together."""
+    return -(-points // -(-points // POOL))
+
+
+@dataclass(frozen=True)
+class Stage:
+    """Which losses count. feature: w_F. decoded: block 2 is taught too. rendered: and rays."""
+
+    feature: float
+    decoded: bool
+    rendered: bool
+
+    @classmethod
+    def of(cls, teacher: Field, student: Field, published: float) -> Stage:
+        """The stage at a step of the published schedule."""
+        agree = teacher.shares_features and student.shares_features
+        feature = feature_weight(published) if agree else 0.0
+        return cls(feature, not agree or published >= STAGE_ENDS[0], published >= STAGE_ENDS[1])
+
+
+def backgrounds(lesson: Lesson, generator: torch.Generator) -> Tensor:
+    """A random colour [R, 3] behind each ray."""
+    return torch.rand(len(lesson), 3, generator=generator).to(lesson.color)
 
 
 def fingerprint(field: Field) -> str:
@@ -141,17 +189,40 @@ def block_loss(
     teacher: Field, student: Field, lesson: Lesson, background: Tensor, feature: float, rendered: bool
 ) -> Tensor:
     """The losses of stages 2 and 3; `feature` is w_F, `rendered` adds the rays."""
-    samples = lesson.samples
-    s_t, clamped_t = clamped(teacher, lesson.features)
-    f_s = student.features(samples.x)
-    sigma_s, rgb_s = student.decode(f_s, samples.d)
-    s_s, clamped_s = clamped(student, f_s)
-    total = POINT_WEIGHT * (difference(rgb_s, lesson.rgb) + difference(s_s, s_t))
-    if feature > 0:
-        total = total + feature * difference(clamped_s, clamped_t)
-    if rendered:
-        target = lesson.color + lesson.transmittance[:, None] * background
-        total = total + difference(composite(sigma_s, rgb_s, samples, background).rgb, target)
-        penalty = student.regularizer()
-        total = total if penalty is None else total + penalty
-    return total
+    features, sigma, rgb = answer(student, lesson)
+    total = point_loss(teacher, student, lesson, features, rgb, feature)
+    return total + ray_loss(student, ray_error(lesson, sigma, rgb, background)) if rendered else total
+
+
+def answer(student: Field, lesson: Lesson) -> tuple[Tensor, Tensor, Tensor]:
+    """What the student says at the samples of a lesson: features [M, F], sigma [M], rgb [M, 3]."""
+    features = student.features(lesson.samples.x)
+    return features, *student.decode(features, lesson.samples.d)
+
+
+def point_loss(
+    teacher: Field,
+    student: Field,
+    lesson: Lesson,
+    features: Tensor,
+    rgb: Tensor,
+    feature: float,
+    kept: Tensor | slice = slice(None),
+) -> Tensor:
+    """0.002 |rgb| + 0.002 |s| + w_F |F| at the sample points, or at those of them that are kept."""
+    s_t, f_t = clamped(teacher, lesson.features[kept])
+    s_s, f_s = clamped(student, features[kept])
+    total = POINT_WEIGHT * (difference(rgb[kept], lesson.rgb[kept]) + difference(s_s, s_t))
+    return total + feature * difference(f_s, f_t) if feature > 0 else total
+
+
+def ray_error(lesson: Lesson, sigma: Tensor, rgb: Tensor, background: Tensor) -> Tensor:
+    """C of the student less that of the teacher [R, 3], over the same backgrounds."""
+    target = lesson.color + lesson.transmittance[:, None] * background
+    return composite(sigma, rgb, lesson.samples, background).rgb - target
+
+
+def ray_loss(student: Field, error: Tensor) -> Tensor:
+    """|C|, and the kind's own regulariser."""
+    total, penalty = difference(error, torch.zeros_like(error)), student.regularizer()
+    return total if penalty is None else total + penalty

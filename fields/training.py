@@ -28,8 +28,9 @@ class Training:
     loss: gives the loss of a step (counted from 0), drawing random numbers from the generator only.
     schedule: the learning rate of a group at a step, from that which it starts with. rates: groups of parameters and
     those rates (default: the field's own, with its stride); weight_decay, betas: of AdamW. state: tensors, besides the
-    field's and the optimiser's, that the run changes in place and needs to continue. identity: what a checkpoint must
-    agree with to be resumed. checkpoint: where resumable state is kept while the run lasts; None: nowhere.
+    field's and the optimiser's, that the run changes in place and needs to continue; those that begin without
+    rows may get some. identity: what a checkpoint must agree with to be resumed. checkpoint: where resumable state is
+    kept while the run lasts; None: nowhere.
     """
 
     field: Field
@@ -125,7 +126,8 @@ class Training:
             raise InputError(f"{path}: was made with another {', '.join(differing)}; run without --resume")
         self.field.load_state_dict({k[6:]: v for k, v in tensors.items() if k.startswith("field.")})
         for name, value in self.state.items():
-            value.copy_(tensors[f"state.{name}"])
+            saved = tensors[f"state.{name}"]
+            (value if len(value) else value.resize_(saved.shape)).copy_(saved)
         state: dict[int, dict[str, Tensor]] = {}
         for key, value in tensors.items():
             if key.startswith("optimizer."):

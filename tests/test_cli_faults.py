@@ -151,7 +151,7 @@ FILES: list[tuple[str, Callable[[], None] | None, list[str], str]] = [
     ("out-no-parent", None, ["convert", "good.safetensors", "no/out.safetensors", "--to", "vm"], "does not exist"),
     ("out-suffix", None, ["convert", "good.safetensors", "out.ply", "--to", "vm"], "ends in .safetensors"),
     ("to-unknown", None, [*CONVERT, "voxel"], "did you mean voxels?"),
-    ("recipe", None, [*CONVERT, "vm", "--recipe", "magic"], "choose from pvd"),
+    ("recipe", None, [*CONVERT, "vm", "--recipe", "magic"], "choose from fast, pvd, active"),
     ("size-no-value", None, [*CONVERT, "vm", "--size", "resolution"], "NAME=VALUE"),
     ("size-no-name", None, [*CONVERT, "vm", "--size", "depth=2"], "its sizes are resolution"),
     ("size-no-number", None, [*CONVERT, "vm", "--size", "resolution=big"], "resolution"),

@@ -287,7 +287,7 @@ def test_an_empty_field_is_refused() -> None:
     ("to", "options", "text"),
     [
         ("splat", {}, "unknown kind 'splat': choose from mlp"),
-        ("vm", {"recipe": "magic"}, "unknown recipe 'magic': choose from fast, pvd"),
+        ("vm", {"recipe": "magic"}, "unknown recipe 'magic': choose from fast, pvd, active"),
         (replace(tiny("vm"), space=Space()), {}, "expected the teacher's space and occupancy resolution"),
         (replace(tiny("vm"), occupancy=32), {}, "expected the teacher's space and occupancy resolution"),
     ],
@@ -781,5 +781,5 @@ def test_describe_counts_bytes() -> None:
 
 
 def test_every_recipe_is_listed() -> None:
-    assert list(RECIPES) == ["fast", "pvd"]
+    assert list(RECIPES) == ["fast", "pvd", "active"]
     assert Sampler.of(ball()).steps == 64
