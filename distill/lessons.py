@@ -86,7 +86,7 @@ class Lessons:
     """
 
     def __init__(
-        self, teacher: Field, seed: int, pool: int = POOL, steps: int | None = None, progress: Progress = silent
+        self, teacher: Field, seed: int, pool: int = POOL, progress: Progress = silent, steps: int | None = None
     ) -> None:
         """pool: how many samples are kept at hand. steps: across the box diagonal, at most the teacher's own."""
         self.teacher, self.seed, self.size, self.progress = teacher, seed, pool, progress
