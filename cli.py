@@ -166,6 +166,8 @@ def fit(
     help="How: fast; pvd, as published at fewer steps; or active, pvd with active learning.",
 )
 @click.option("--steps", type=click.IntRange(1), help="Training steps (default: what suits the recipe and the kind).")
+@click.option("--target-db", type=click.FloatRange(1, 100), help="Train until the fidelity is so many dB.")
+@click.option("--budget", type=click.FloatRange(1, 1e6), help="Train for about so many seconds.")
 @SEED
 @SIZES
 @click.option("--views", default=8, show_default=True, type=click.IntRange(1, 1000), help="Views to compare on.")
@@ -180,6 +182,8 @@ def convert(
     kind: str,
     recipe: str,
     steps: int | None,
+    target_db: float | None,
+    budget: float | None,
     seed: int,
     sizes: tuple[str, ...],
     views: int,

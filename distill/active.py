@@ -76,12 +76,16 @@ def distill_active(
     *,
     steps: int,
     seed: int,
+    again: bool = False,
     checkpoint: Path | None = None,
     resume: bool = False,
     progress: Progress = silent,
     levels: Levels = Levels(),
 ) -> Field:
-    """Trains `student` in place to be `teacher`; both know their occupancy, which must be the same."""
+    """Trains `student` in place to be `teacher`; both know their occupancy, which must be the same.
+
+    again: it was taught before, and goes on from where it is.
+    """
     budget = sample_budget(student)
     course = Course(teacher, seed, min(POOL, max(budget, steps * budget // ROUNDS)), levels, progress)
 
@@ -97,7 +101,7 @@ def distill_active(
         kept = telling(teacher, lesson, sigma.detach()) if levels.points else slice(None)
         return point_loss(teacher, student, lesson, features, rgb, stage.feature, kept) + ray_loss(student, error)
 
-    run = Run(steps, seed, checkpoint, resume, progress)
+    run = Run(steps, seed, again, checkpoint, resume, progress)
     identity = {"recipe": "active", "levels": asdict(levels)}
     return train(teacher, student, loss, run, state=course.state, identity=identity)
 

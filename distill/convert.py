@@ -65,24 +65,72 @@ def convert(
     names, FieldcastError when the teacher is empty or the loss diverges.
     """
     require_checkpoint(checkpoint, resume)
-    chosen = checked_recipe(recipe)
-    spec = student_spec(teacher.spec, to) if isinstance(to, str) else to
-    if spec.space != teacher.spec.space or spec.occupancy != teacher.spec.occupancy:
-        raise InputError("the student's spec: expected the teacher's space and occupancy resolution")
-    occupancy = known_occupancy(teacher, seed, progress)
-    if occupancy.fraction() == 0:
-        raise FieldcastError("the field is empty: it has no density that would show anywhere in its box")
-    student = build(spec, seed).to(teacher.device).allocate(occupancy)
-    start_as_origin(student, teacher)
-    source = frozen_copy(teacher, occupancy)
-    steps = steps or chosen.steps(spec.kind)
-    student = chosen.distill(
-        source, student, steps=steps, seed=seed, checkpoint=checkpoint, resume=resume, progress=progress
+    pair = Pair.of(teacher, to, recipe, seed, progress)
+    pair.teach(
+        steps or pair.recipe.steps(pair.student.spec.kind),
+        seed,
+        checkpoint=checkpoint,
+        resume=resume,
+        progress=progress,
     )
-    student.occupancy, student.views = occupancy, teacher.views
-    kept = tightened(student, seed, progress)
-    # What the student has made empty is not marched through any more, and sparse kinds do not store it.
-    return student.allocate(kept if kept.fraction() > 0 else occupancy)
+    return pair.finished(seed, progress)
+
+
+@dataclass
+class Pair:
+    """A teacher and its student, which can be taught again and again.
+
+    taught: whether it was before: it goes on from where it is then.
+    """
+
+    teacher: Field
+    student: Field
+    recipe: Recipe
+    taught: bool = False
+
+    @classmethod
+    def of(
+        cls, teacher: Field, to: str | FieldSpec, recipe: str = "fast", seed: int = 0, progress: Progress = silent
+    ) -> Pair:
+        """A copy of the teacher that knows where it is empty, and a student that knows nothing else yet."""
+        chosen = checked_recipe(recipe)
+        spec = student_spec(teacher.spec, to) if isinstance(to, str) else to
+        if spec.space != teacher.spec.space or spec.occupancy != teacher.spec.occupancy:
+            raise InputError("the student's spec: expected the teacher's space and occupancy resolution")
+        occupancy = known_occupancy(teacher, seed, progress)
+        if occupancy.fraction() == 0:
+            raise FieldcastError("the field is empty: it has no density that would show anywhere in its box")
+        student = build(spec, seed).to(teacher.device).allocate(occupancy)
+        start_as_origin(student, teacher)
+        student.occupancy, student.views = occupancy, teacher.views
+        return cls(frozen_copy(teacher, occupancy), student, chosen)
+
+    def teach(
+        self,
+        steps: int,
+        seed: int,
+        *,
+        checkpoint: Path | None = None,
+        resume: bool = False,
+        progress: Progress = silent,
+    ) -> None:
+        """One whole schedule of `steps`."""
+        self.recipe.distill(
+            self.teacher,
+            self.student,
+            steps=steps,
+            seed=seed,
+            again=self.taught,
+            checkpoint=checkpoint,
+            resume=resume,
+            progress=progress,
+        )
+        self.taught = True
+
+    def finished(self, seed: int, progress: Progress = silent) -> Field:
+        """The student. What it has made empty is not marched through any more, and sparse kinds do not store it."""
+        kept = tightened(self.student, seed, progress)
+        return self.student.allocate(kept if kept.fraction() > 0 else self.student.occupancy)
 
 
 def checked_recipe(name: str) -> Recipe:

@@ -82,16 +82,21 @@ def distill_fast(
     *,
     steps: int,
     seed: int,
+    again: bool = False,
     checkpoint: Path | None = None,
     resume: bool = False,
     progress: Progress = silent,
 ) -> Field:
-    """Trains `student` in place to be `teacher`; both know their occupancy, which must be the same."""
+    """Trains `student` in place to be `teacher`; both know their occupancy, which must be the same.
+
+    again: it was taught before, and goes on from where it is.
+    """
     teacher.requires_grad_(False)
-    copy_networks(teacher, student)
+    if not again:
+        copy_networks(teacher, student)
     tuning = TUNED[student.spec.kind]
     course = Course(teacher, student, tuning, steps, seed, progress)
-    if isinstance(student, VoxelsField) and not resume:
+    if isinstance(student, VoxelsField) and not (again or resume):
         start_from_means(student, course.points(0))
 
     Training(

@@ -57,11 +57,15 @@ def distill_pvd(
     *,
     steps: int,
     seed: int,
+    again: bool = False,
     checkpoint: Path | None = None,
     resume: bool = False,
     progress: Progress = silent,
 ) -> Field:
-    """Trains `student` in place to be `teacher`; both know their occupancy, which must be the same."""
+    """Trains `student` in place to be `teacher`; both know their occupancy, which must be the same.
+
+    again: it was taught before, and goes on from where it is.
+    """
     budget = sample_budget(student)
     lessons = Lessons(teacher, seed, pool_size(max(budget, steps * budget // USES)), progress)
 
@@ -71,16 +75,19 @@ def distill_pvd(
             return stage.feature * feature_loss(teacher, student, lesson)
         return block_loss(teacher, student, lesson, backgrounds(lesson, generator), stage.feature, stage.rendered)
 
-    run = Run(steps, seed, checkpoint, resume, progress)
+    run = Run(steps, seed, again, checkpoint, resume, progress)
     return train(teacher, student, loss, run, state={"lessons": lessons.place}, identity={"recipe": "pvd"})
 
 
 @dataclass(frozen=True)
 class Run:
-    """How long, with which random numbers, where resumable state is kept, whether to continue it, who is told."""
+    """How long, with which random numbers; whether the student was taught before; where resumable state is kept, and
+    whether to continue it; who is told.
+    """
 
     steps: int
     seed: int
+    again: bool
     checkpoint: Path | None
     resume: bool
     progress: Progress
@@ -97,7 +104,8 @@ def train(
 ) -> Field:
     """Trains `student` as published, whatever the losses of its steps; state, identity: as in `Training`."""
     teacher.requires_grad_(False)
-    copy_networks(teacher, student)
+    if not run.again:
+        copy_networks(teacher, student)
     Training(
         student,
         loss,
