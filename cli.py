@@ -19,6 +19,7 @@ from fieldcast.process import prepare
 if TYPE_CHECKING:
     from fieldcast.fields.field import Field
     from fieldcast.fields.files import Provenance
+    from fieldcast.fields.splats import Splats
 
 F = TypeVar("F", bound=Callable[..., Any])
 KIND_NAMES = "mlp, hashgrid, vm, cp, voxels, planes, hybrid"
@@ -153,7 +154,7 @@ def fit(
 @cli.command()
 @click.argument("source", metavar="IN", type=click.Path(path_type=Path))
 @click.argument("out", type=click.Path(path_type=Path))
-@click.option("--to", "kind", required=True, metavar="KIND", help=f"One of {KIND_NAMES}.")
+@click.option("--to", "kind", required=True, metavar="KIND", help=f"One of {KIND_NAMES}, splats.")
 @click.option("--recipe", default="fast", show_default=True, help="How: fast, or pvd as published at fewer steps.")
 @click.option("--steps", type=click.IntRange(1), help="Training steps (default: what suits the recipe and the kind).")
 @SEED
@@ -181,43 +182,36 @@ def convert(
     quiet: bool,
     debug: bool,
 ) -> None:
-    """A field of any kind to another kind or other sizes, without images.
+    """A field or splats to another kind, format or other sizes, without images.
 
     Ends with a report: how faithful the result is to its source on views that were not trained on.
 
     \b
     fieldcast convert lego.safetensors lego-mlp.safetensors --to mlp
     fieldcast convert lego.safetensors small.safetensors --to vm --size resolution=128 --report small.html
+    fieldcast convert lego.safetensors lego.ply --to splats --size count=50000
+    fieldcast convert capture.spz capture.safetensors --to hashgrid
     """
     console = Console(quiet, as_json)
-    from fieldcast.distill.convert import RECIPES, resized
-    from fieldcast.distill.convert import convert as run
     from fieldcast.distill.report import check_report_name, report, write_report
-    from fieldcast.fields.files import ancestry, checked_suffix, save, sha256
+    from fieldcast.distill.scenes import SPLATS, Wanted, convert_scene
+    from fieldcast.fields.files import ancestry, checked_splat_suffix, checked_suffix, save, sha256
     from fieldcast.fields.files.atomic import check_writable
 
-    check_writable(checked_suffix(out), force)
+    check_writable(checked_splat_suffix(out) if kind == SPLATS else checked_suffix(out), force)
     if page:
         check_report_name(page)
         check_writable(page, force)
     teacher = opened(source, device)
     made_from = provenance(str(source), sha256(source), ancestry(source))
-    spec = resized(teacher.spec, kind, parsed_sizes(sizes))
+    wanted = Wanted(kind, parsed_sizes(sizes), recipe, steps, seed, checkpoint_of(out), resume)
     start = time.perf_counter()
     with console.progress(f"to {kind}") as progress:
-        student = run(
-            teacher,
-            spec,
-            recipe=recipe,
-            steps=steps,
-            seed=seed,
-            checkpoint=checkpoint_of(out),
-            resume=resume,
-            progress=progress,
-        )
-    seconds = time.perf_counter() - start
+        student, run_facts = convert_scene(teacher, wanted, progress)
+    run_facts["seconds"] = seconds = time.perf_counter() - start
     save(student, out, provenance=made_from, force=force)
-    run_facts = {"recipe": recipe, "steps": steps or RECIPES[recipe].steps(kind), "seed": seed, "seconds": seconds}
+    if kind == SPLATS:  # some formats round numbers: what counts is what the file holds
+        student = opened(out, device)
     with console.progress("compare") as progress:
         result = report(teacher, student, views=views, seed=seed, run=run_facts, progress=progress)
     if page:
@@ -306,7 +300,7 @@ def compare(
     quiet: bool,
     debug: bool,
 ) -> None:
-    """Two fields of one scene, rendered from the same random views.
+    """Two fields or splats of one scene, rendered from the same random views.
 
     \b
     fieldcast compare lego.safetensors lego-vm.safetensors --views 20 --json
@@ -319,7 +313,7 @@ def compare(
         check_report_name(page)
         check_writable(page, force)
     first, second = opened(a, device), opened(b, device)
-    if first.spec.space != second.spec.space:
+    if first.space != second.space:
         console.say(f"note: {a} and {b} lie in different boxes; compared in the world, from views of {a}")
     with console.progress("compare") as progress:
         result = report(first, second, views=views, seed=seed, run={}, progress=progress)
@@ -327,7 +321,9 @@ def compare(
         write_report(result, page, f"{a.name} and {b.name}", force)
     f = result.fidelity
     facts = {"psnr": f.psnr, "ssim": f.ssim, "depth_error": f.depth_error, "views": f.views}
-    show(console, f"{a} and {b}", {**facts, "occupancy_iou": result.occupancy_iou})
+    if result.occupancy_iou is not None:
+        facts["occupancy_iou"] = result.occupancy_iou
+    show(console, f"{a} and {b}", facts)
 
 
 @cli.command()
@@ -354,7 +350,7 @@ def render(
     quiet: bool,
     debug: bool,
 ) -> None:
-    """A field as a picture or a video.
+    """A field or splats as a picture or a video.
 
     \b
     fieldcast render lego.safetensors lego.png --size 800x800
@@ -394,10 +390,11 @@ def render(
 @click.argument("file", type=click.Path(path_type=Path))
 @reporting
 def info(file: Path, as_json: bool, quiet: bool, debug: bool) -> None:
-    """What a field file holds, from its header alone.
+    """What a file of a field or of splats holds.
 
     \b
     fieldcast info lego.safetensors --json
+    fieldcast info capture.ply
     """
     console = Console(quiet, as_json)
     from fieldcast.fields.files import describe
@@ -407,11 +404,13 @@ def info(file: Path, as_json: bool, quiet: bool, debug: bool) -> None:
         console.emit_json(facts)
         return
     spec = facts.pop("spec")
-    origin = facts.pop("provenance")
+    origin = facts.pop("provenance", {})
     show(console, str(file), facts)
-    show(console, "sizes", spec.pop("sizes"))
+    if "sizes" in spec:
+        show(console, "sizes", spec.pop("sizes"))
     show(console, "spec", spec)
-    show(console, "provenance", {k: v for k, v in origin.items() if v})
+    if origin:
+        show(console, "provenance", {k: v for k, v in origin.items() if v})
 
 
 @cli.command()
@@ -419,15 +418,14 @@ def info(file: Path, as_json: bool, quiet: bool, debug: bool) -> None:
 @OUTSIDE
 @reporting
 def validate(path: str, allow_outside: bool, as_json: bool, quiet: bool, debug: bool) -> None:
-    """Checks a field file, or posed images, and says what is wrong. Exit code 2 if anything is.
+    """Checks a file of a field or of splats, or posed images, and says what is wrong. Exit code 2 if anything is.
 
     \b
     fieldcast validate lego.safetensors
     fieldcast validate nerf_synthetic/lego
     """
     console = Console(quiet, as_json)
-    from fieldcast.fields.files import SUFFIXES
-    from fieldcast.fields.files import open as open_field
+    from fieldcast.fields.files import SUFFIXES, describe, holds_splats, open_field
     from fieldcast.fields.scenes import open_scene
 
     facts: dict[str, Any] = {"path": path, "valid": True}
@@ -436,6 +434,8 @@ def validate(path: str, allow_outside: bool, as_json: bool, quiet: bool, debug: 
         facts |= {"kind": field.spec.kind, "occupied": field.occupancy.fraction(), "warnings": []}
         if field.occupancy.fraction() == 0:
             facts["warnings"].append("the field is empty: no cell is occupied")
+    elif holds_splats(Path(path)):
+        facts |= {name: value for name, value in describe(Path(path)).items() if name != "spec"} | {"warnings": []}
     else:
         with console.progress("read") as progress:
             scene = open_scene(path, "all", progress=progress, allow_outside=allow_outside)
@@ -502,8 +502,15 @@ def chosen_device(name: str) -> str:
     return name
 
 
-def opened(path: Path, device: str) -> Field:
-    from fieldcast.fields.files import open as open_field
+def opened(path: Path, device: str) -> Field | Splats:
+    """The scene in a file, on the device of that name."""
+    from fieldcast.fields.files import open as open_file
+
+    return open_file(path, chosen_device(device))
+
+
+def opened_field(path: Path, device: str) -> Field:
+    from fieldcast.fields.files import open_field
 
     return open_field(path, chosen_device(device))
 

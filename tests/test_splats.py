@@ -75,7 +75,8 @@ def test_depth_is_measured_along_the_ray() -> None:
     cameras = pinhole(torch.eye(4)[None, :3], 32, 32, 1.6)
     (image,) = ball.render(cameras)
     assert float(image.opacity.min()) > 0.97
-    assert float(image.depth.min()) > 1.93 and float(image.depth.max()) < 2.07
+    assert float(image.depth.max() / image.depth.min()) < 1.1  # along the axis it would be 1.7
+    assert float(image.depth.min()) > 1.8 and float(image.depth.max()) < 2.0
 
 
 def test_a_projected_covariance_is_that_of_projected_points() -> None:

@@ -66,7 +66,7 @@ def read_gaussian_ply(path: Path) -> Splats:
     flat = {name: columns[name].astype(np.float32) for name in [*NAMES, *rest]}
     dc = np.stack([flat[f"f_dc_{i}"] for i in range(3)], -1)[:, None]
     others = np.stack([flat[name] for name in rest], -1) if rest else np.zeros((header.count, 0), np.float32)
-    sh = np.concatenate([dc, others.reshape(header.count, 3, -1).transpose(0, 2, 1)], 1)
+    sh = np.concatenate([dc, others.reshape(header.count, 3, len(rest) // 3).transpose(0, 2, 1)], 1)
     extras = {} if header.extras is None else vars(header.extras)
     means, log_scales, quats = (
         np.stack([flat[name] for name in names], -1) for names in (NAMES[:3], NAMES[3:6], NAMES[6:10])

@@ -16,6 +16,7 @@ from fieldcast.fields.splats import Splats
 Array = NDArray[Any]
 DEGREES = {1: 0, 4: 1, 9: 2, 16: 3}  # of spherical harmonics, by how many there are
 LARGEST = {"mean": 1e9, "log scale": 20.0, "opacity": 1e4, "harmonic": 1e4}  # beyond, float32 arithmetic overflows
+FIRST_HARMONIC = 0.28209479177387814  # the constant one: colour is 1/2 and this times its coefficient
 
 
 def read_bytes(path: Path) -> bytes:
@@ -72,3 +73,21 @@ def arrays(splats: Splats) -> tuple[Array, Array, Array, Array, Array]:
     parts = splats.means, splats.log_scales, unit, splats.opacities, splats.sh
     m, s, q, o, c = (part.detach().cpu().float().numpy() for part in parts)
     return m, s, q, o, c
+
+
+def sigmoid(logits: Array) -> Array:
+    """Opacities of logits."""
+    opacities: Array = 1 / (1 + np.exp(-logits.clip(-80, 80)))
+    return opacities
+
+
+def logit(opacities: Array) -> Array:
+    """Logits of opacities that were stored in a byte: 0 and 1 stand for what is nearer to them than to the next."""
+    inside = opacities.clip(0.25 / 255, 1 - 0.25 / 255)
+    logits: Array = np.log(inside / (1 - inside))
+    return logits
+
+
+def to_bytes(values: Array) -> Array:
+    """Numbers from 0 to 255, rounded; others become the nearest of these."""
+    return np.rint(values).clip(0, 255).astype(np.uint8)

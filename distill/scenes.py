@@ -1,0 +1,83 @@
+"""Any scene to any other: fields and splats, each way by the route that is made for it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from fieldcast.distill import splats as from_field
+from fieldcast.distill import views as from_views
+from fieldcast.distill.convert import RECIPES, convert, student_spec
+from fieldcast.errors import InputError
+from fieldcast.fields.field import Field
+from fieldcast.fields.progress import Progress, silent
+from fieldcast.fields.renderable import Renderable
+from fieldcast.fields.splats import Splats
+
+SPLATS = "splats"
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What to convert to, and how: as typed on a command line.
+
+    kind: of field, or `splats`. sizes: of the kind; of splats `count` and `degree`. recipe: between fields. steps: of
+    training; None: what suits the way. checkpoint, resume: between fields.
+    """
+
+    kind: str
+    sizes: Mapping[str, Any]
+    recipe: str = "fast"
+    steps: int | None = None
+    seed: int = 0
+    checkpoint: Path | None = None
+    resume: bool = False
+
+
+def convert_scene(
+    scene: Field | Renderable, wanted: Wanted, progress: Progress = silent
+) -> tuple[Field | Splats, dict[str, Any]]:
+    """The scene as another kind, and what is known of the run. Raises InputError for unknown names."""
+    if wanted.kind == SPLATS:
+        return _to_splats(scene, wanted, progress)
+    if isinstance(scene, Field):
+        spec = student_spec(scene.spec, wanted.kind).resized(dict(wanted.sizes))
+        steps = wanted.steps or (RECIPES[wanted.recipe].steps(wanted.kind) if wanted.recipe in RECIPES else None)
+        options: dict[str, Any] = {name: getattr(wanted, name) for name in ("recipe", "seed", "checkpoint", "resume")}
+        return convert(scene, spec, steps=steps, progress=progress, **options), _facts(wanted, wanted.recipe, steps)
+    _no_resuming(wanted)
+    spec = from_views.spec_in(scene, wanted.kind).resized(dict(wanted.sizes))
+    steps = wanted.steps or from_views.STEPS
+    field = from_views.field_from_views(scene, spec, steps=steps, seed=wanted.seed, progress=progress)
+    return field, _facts(wanted, "views", steps)
+
+
+def _to_splats(scene: Field | Renderable, wanted: Wanted, progress: Progress) -> tuple[Splats, dict[str, Any]]:
+    _no_resuming(wanted)
+    if isinstance(scene, Splats):
+        return scene, _facts(wanted, "none", 0)
+    if not isinstance(scene, Field):
+        raise InputError("only fields become splats; convert to a field first, with --to hashgrid")
+    sizes = {"count": from_field.COUNT, "degree": from_field.DEGREE}
+    limits = {"count": (1, 5_000_000), "degree": (0, 3)}
+    for name, value in wanted.sizes.items():
+        if name not in sizes:
+            raise InputError(f"splats have no size {name!r}; their sizes are {', '.join(sizes)}")
+        low, high = limits[name]
+        if not str(value).isascii() or not str(value).isdigit() or not low <= int(value) <= high:
+            raise InputError(f"sizes of splats: {name}: expected a whole number from {low} to {high}, found {value!r}")
+        sizes[name] = int(value)
+    steps = from_field.STEPS if wanted.steps is None else wanted.steps
+    splats = from_field.to_splats(scene, **sizes, steps=steps, seed=wanted.seed, progress=progress)
+    return splats, _facts(wanted, "surfaces", steps)
+
+
+def _no_resuming(wanted: Wanted) -> None:
+    if wanted.resume:
+        raise InputError("--resume: conversions to and from splats keep no checkpoint")
+
+
+def _facts(wanted: Wanted, recipe: str, steps: int | None) -> dict[str, Any]:
+    return {"recipe": recipe, "steps": steps, "seed": wanted.seed}
