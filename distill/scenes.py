@@ -9,11 +9,13 @@ from typing import Any
 
 from fieldcast.distill import splats as from_field
 from fieldcast.distill import views as from_views
-from fieldcast.distill.convert import RECIPES, convert, student_spec
+from fieldcast.distill.convert import RECIPES, student_spec
+from fieldcast.distill.convert import convert as convert_field
 from fieldcast.errors import InputError
 from fieldcast.fields.field import Field
 from fieldcast.fields.progress import Progress, silent
 from fieldcast.fields.renderable import Renderable
+from fieldcast.fields.spec import FieldSpec
 from fieldcast.fields.splats import Splats
 
 SPLATS = "splats"
@@ -36,6 +38,30 @@ class Wanted:
     resume: bool = False
 
 
+def convert(
+    scene: Field | Renderable,
+    to: str | FieldSpec,
+    *,
+    recipe: str = "fast",
+    steps: int | None = None,
+    seed: int = 0,
+    checkpoint: Path | None = None,
+    resume: bool = False,
+    progress: Progress = silent,
+) -> Field | Splats:
+    """The same scene as another kind of field, or as splats.
+
+    to: a kind at its default sizes, `splats`, or the whole spec of a field. recipe, checkpoint, resume: between fields,
+    see `distill.convert`. steps: of training (default: what suits the way).
+    """
+    if isinstance(to, str):
+        return convert_scene(scene, Wanted(to, {}, recipe, steps, seed, checkpoint, resume), progress)[0]
+    if isinstance(scene, Field):
+        options: dict[str, Any] = {"recipe": recipe, "checkpoint": checkpoint, "resume": resume}
+        return convert_field(scene, to, steps=steps, seed=seed, progress=progress, **options)
+    return from_views.field_from_views(scene, to, steps=steps or from_views.STEPS, seed=seed, progress=progress)
+
+
 def convert_scene(
     scene: Field | Renderable, wanted: Wanted, progress: Progress = silent
 ) -> tuple[Field | Splats, dict[str, Any]]:
@@ -46,7 +72,9 @@ def convert_scene(
         spec = student_spec(scene.spec, wanted.kind).resized(dict(wanted.sizes))
         steps = wanted.steps or (RECIPES[wanted.recipe].steps(wanted.kind) if wanted.recipe in RECIPES else None)
         options: dict[str, Any] = {name: getattr(wanted, name) for name in ("recipe", "seed", "checkpoint", "resume")}
-        return convert(scene, spec, steps=steps, progress=progress, **options), _facts(wanted, wanted.recipe, steps)
+        return convert_field(scene, spec, steps=steps, progress=progress, **options), _facts(
+            wanted, wanted.recipe, steps
+        )
     _no_resuming(wanted)
     spec = from_views.spec_in(scene, wanted.kind).resized(dict(wanted.sizes))
     steps = wanted.steps or from_views.STEPS

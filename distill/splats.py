@@ -12,6 +12,7 @@ the same pictures.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -33,6 +34,7 @@ from fieldcast.fields.splats import Splats
 COUNT, DEGREE, STEPS = 30_000, 2, 400
 PICTURES = 48  # of the teacher
 SOLID = 0.3  # opacity of rays that see something
+AROUND = 32  # directions in which normals are looked for
 WIDTH, THICKNESS = 0.6, 0.15  # standard deviations across and along the normal, in distances to neighbours
 RIDGE = 0.1, 0.5, 2.0, 4.0  # rays' worth of belief that a harmonic of each degree is 0
 
@@ -158,12 +160,22 @@ def neighbor_distance(x: Float[Tensor, "n 3"], nearest: int = 4) -> Float[Tensor
 
 
 def normals(teacher: Field, x: Float[Tensor, "n 3"], h: float) -> Float[Tensor, "n 3"]:
-    """Unit vectors out of what is dense. The opacity of a step has a slope where density itself has only noise."""
-    offsets = h * torch.cat([torch.eye(3), -torch.eye(3)]).to(x)
-    sides = torch.stack([1 - torch.exp(-h * teacher.density(x + offset)) for offset in offsets], -1)
-    slope = sides[:, :3] - sides[:, 3:]
-    up = torch.tensor(teacher.space.up).to(x).expand_as(slope)
-    return torch.nn.functional.normalize(torch.where(slope.norm(dim=-1, keepdim=True) > 1e-3, -slope, up), dim=-1)
+    """Unit vectors out of what is dense: away from where, on a sphere of radius h around, steps are opaque.
+
+    The opacity of a step has a slope where density itself has only noise.
+    """
+    out = torch.zeros_like(x)
+    for toward in sphere(AROUND).to(x):
+        out -= toward * (1 - torch.exp(-h * teacher.density(x + h * toward)))[:, None]
+    up = torch.tensor(teacher.space.up).to(x).expand_as(out)
+    return torch.nn.functional.normalize(torch.where(out.norm(dim=-1, keepdim=True) > 1e-3, out, up), dim=-1)
+
+
+def sphere(count: int) -> Float[Tensor, "n 3"]:
+    """Directions all over, equally spaced (a Fibonacci lattice)."""
+    i = torch.arange(count) + 0.5
+    z, turn = 1 - 2 * i / count, math.pi * (1 + 5**0.5) * i
+    return torch.stack([turn.cos() * (1 - z * z).sqrt(), turn.sin() * (1 - z * z).sqrt(), z], -1)
 
 
 def turns_to(n: Float[Tensor, "n 3"]) -> Float[Tensor, "n 4"]:

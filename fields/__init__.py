@@ -5,9 +5,11 @@ from fieldcast.fields.field import Field
 from fieldcast.fields.fit import fit
 from fieldcast.fields.kinds import KINDS, build, default_spec
 from fieldcast.fields.occupancy import Occupancy
-from fieldcast.fields.rendering import Image, render
+from fieldcast.fields.renderable import Image, Renderable
+from fieldcast.fields.rendering import render
 from fieldcast.fields.space import Space
 from fieldcast.fields.spec import FieldSpec
+from fieldcast.fields.splats import Splats
 
 __all__ = [
     "KINDS",
@@ -17,7 +19,9 @@ __all__ = [
     "Image",
     "Occupancy",
     "Rays",
+    "Renderable",
     "Space",
+    "Splats",
     "build",
     "default_spec",
     "fit",
