@@ -13,11 +13,13 @@ from fieldcast.distill import views
 from fieldcast.distill.fidelity import compare, comparison_views
 from fieldcast.distill.scenes import Wanted, convert_scene
 from fieldcast.errors import FieldcastError, InputError
-from fieldcast.fields import Cameras, Field, build, default_spec
+from fieldcast.fields import Cameras, Field, Occupancy, build, default_spec
 from fieldcast.fields.cameras import orbit
 from fieldcast.fields.kernels.harmonics import harmonics
 from fieldcast.fields.kinds.voxels import VoxelsField
+from fieldcast.fields.occupancy import unravel
 from fieldcast.fields.renderable import Image
+from fieldcast.fields.scenes.scene import Scene
 from fieldcast.fields.space import Space
 from fieldcast.fields.splats import Splats
 from fieldcast.fields.splats.projection import rotations
@@ -106,9 +108,9 @@ def test_a_field_to_splats(monkeypatch: pytest.MonkeyPatch) -> None:
     rough, _ = convert_scene(field, Wanted("splats", {"count": "400", "degree": "1"}, steps=0))
     cameras = comparison_views(field, 3, 0)
     fidelity = compare(field, splats, cameras).psnr
-    assert fidelity > 24 and fidelity > compare(field, rough, cameras).psnr + 3
-    again, _ = convert_scene(field, Wanted("splats", {"count": 400, "degree": 1}, steps=40))
-    assert isinstance(again, Splats) and torch.equal(again.means, splats.means)
+    assert fidelity > 24 and fidelity > compare(field, rough, cameras).psnr + 1.5
+    again, _ = convert_scene(field, Wanted("splats", {"count": 400, "degree": 1}, steps=0))
+    assert all(torch.equal(a, b) for a, b in zip(again.parameters(), rough.parameters(), strict=True))
 
 
 def painted_splats() -> Splats:
@@ -135,6 +137,32 @@ def test_pictures_without_their_background() -> None:
     over = color * opacity[..., None] + torch.tensor([1.0, 0.5, 0.0]) * (1 - opacity[..., None])
     rgba = views.straight_rgba(Image(over, opacity, opacity), (1.0, 0.5, 0.0))
     assert rgba.tolist() == [[[0, 0, 0, 0], [51, 102, 204, 64], [51, 102, 204, 255]]]
+
+
+def test_the_hull_is_what_no_view_sees_through() -> None:
+    """A ball of radius 0.6: from cameras far away its hull is hardly larger."""
+    splats = painted_splats()
+    cameras = orbit(
+        Space(), torch.rand(40) * 6.28, torch.asin(torch.rand(40) * 2 - 1), 8.0, width=100, height=100, fov=0.5
+    )
+    images = [views.straight_rgba(image, splats.background) for image in splats.render(cameras)]
+    scene = Scene(cameras, images, ("",) * 40, splats.space, splats.background, "here")
+    inside = views.hull(scene, 32)
+    x = splats.space.from_unit((unravel(torch.arange(32**3), 32) + 0.5) / 32)
+    distance = x.norm(dim=-1)
+    found = inside.cells().reshape(-1)
+    assert bool(found[distance < 0.7].all())
+    assert not bool(found[distance > 1.1].any())
+
+
+def test_fitting_stays_within_the_cells_that_it_is_given() -> None:
+    splats = painted_splats()
+    scene = views.posed_views(splats, 2, 0)
+    cells = torch.zeros(32, 32, 32, dtype=torch.bool)
+    cells[8:20] = True
+    spec = default_spec("voxels", occupancy=32, steps=64).resized({"resolution": 8, "degree": 0})
+    field = fieldcast.fit(scene, spec, steps=2, within=Occupancy.of_cells(cells))
+    assert not bool((field.occupancy.cells() & ~cells).any())
 
 
 def test_scenes_in_which_nothing_is() -> None:
