@@ -63,6 +63,7 @@ def cli() -> None:
     fieldcast fit lego/ lego.safetensors --kind hashgrid   posed images to a field
     fieldcast convert lego.safetensors lego-vm.safetensors --to vm
     fieldcast render lego-vm.safetensors lego.mp4
+    fieldcast convert lego.safetensors lego.ply --to splats       Gaussian splats, and back
     """
 
 
