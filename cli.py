@@ -203,7 +203,7 @@ def convert(
     if page:
         check_report_name(page)
         check_writable(page, force)
-    teacher = opened(source, device)
+    teacher = opened_scene(source, device)
     made_from = provenance(str(source), sha256(source), ancestry(source))
     wanted = Wanted(kind, parsed_sizes(sizes), recipe, steps, seed, checkpoint_of(out), resume)
     start = time.perf_counter()
@@ -212,7 +212,7 @@ def convert(
     run_facts["seconds"] = seconds = time.perf_counter() - start
     save(student, out, provenance=made_from, force=force)
     if kind == SPLATS:  # some formats round numbers: what counts is what the file holds
-        student = opened(out, device)
+        student = opened_scene(out, device)
     with console.progress("compare") as progress:
         result = report(teacher, student, views=views, seed=seed, run=run_facts, progress=progress)
     if page:
@@ -265,7 +265,7 @@ def evaluate(
         raise InputError(f"{out}: expected a name that ends in .png")
     if out:
         check_writable(out, force)
-    field = opened(field_file, device)
+    field = opened_scene(field_file, device)
     with console.progress("read") as progress:
         scene = open_scene(data, split, downscale, progress=progress, allow_outside=allow_outside)
     with console.progress("eval") as progress:
@@ -313,7 +313,7 @@ def compare(
     if page:
         check_report_name(page)
         check_writable(page, force)
-    first, second = opened(a, device), opened(b, device)
+    first, second = opened_scene(a, device), opened_scene(b, device)
     if first.space != second.space:
         console.say(f"note: {a} and {b} lie in different boxes; compared in the world, from views of {a}")
     with console.progress("compare") as progress:
@@ -370,7 +370,7 @@ def render(
         raise InputError(f"--fps {fps}: expected 1 to 240")
     pixels = parsed_picture_size(size)
     check_writable(out, force)
-    field = opened(field_file, device)
+    field = opened_scene(field_file, device)
     cameras = camera_path(field, path or default_path(field), frames, pixels)
     start = time.perf_counter()
     if out.suffix.lower() == ".png":
@@ -503,17 +503,18 @@ def chosen_device(name: str) -> str:
     return name
 
 
-def opened(path: Path, device: str) -> Field | Splats:
-    """The scene in a file, on the device of that name."""
-    from fieldcast.fields.files import open as open_file
-
-    return open_file(path, chosen_device(device))
-
-
-def opened_field(path: Path, device: str) -> Field:
+def opened(path: Path, device: str) -> Field:
+    """The field in a file, on the device of that name."""
     from fieldcast.fields.files import open_field
 
     return open_field(path, chosen_device(device))
+
+
+def opened_scene(path: Path, device: str) -> Field | Splats:
+    """What is in a file, on the device of that name."""
+    from fieldcast.fields.files import open as open_file
+
+    return open_file(path, chosen_device(device))
 
 
 def parsed_sizes(pairs: tuple[str, ...]) -> dict[str, Any]:

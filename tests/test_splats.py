@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib
+import inspect
 import math
 from typing import Any
 
@@ -12,9 +14,10 @@ from torch import Tensor
 import fieldcast
 from fieldcast.errors import InputError
 from fieldcast.fields.cameras import Cameras, orbit, pinhole
+from fieldcast.fields.kernels.splatting import splat
 from fieldcast.fields.renderable import Renderable
 from fieldcast.fields.space import Space
-from fieldcast.fields.splats import Splats
+from fieldcast.fields.splats import Splats, rasterize
 from fieldcast.fields.splats.projection import project, rotations
 
 BOX = Space((-1.0, -1.0, -1.0, 1.0, 1.0, 1.0))
@@ -193,3 +196,33 @@ def test_the_box_of_splats_leaves_strays_out() -> None:
     assert all(1.0 < abs(side) < 1.2 for side in space.aabb)
     means[4:300] *= 50
     assert not Splats(means, *parts).space.bounded
+
+
+def test_the_way_through_gsplat_gives_the_same(gsplat: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What its CUDA function is given is right: a stand-in of its torch parts and our compositing says the same."""
+    signature = inspect.signature(importlib.import_module("gsplat").rasterization)
+
+    def rasterization(*arguments: Any, **named: Any) -> tuple[Tensor, Tensor, dict[str, Any]]:
+        given = signature.bind(*arguments, **named)
+        given.apply_defaults()
+        a = given.arguments
+        assert a["render_mode"] == "RGB+D" and a["eps2d"] == 0.3 and a["rasterize_mode"] == "classic"
+        covariances, _ = gsplat._quat_scale_to_covar_preci(a["quats"], a["scales"])
+        _, means, depths, conics, _ = gsplat._fully_fused_projection(
+            a["means"], covariances, a["viewmats"], a["Ks"], a["width"], a["height"], near_plane=a["near_plane"]
+        )
+        d = a["means"] - torch.linalg.inv(a["viewmats"][0])[:3, 3]
+        colors = (gsplat._spherical_harmonics(a["sh_degree"], d, a["colors"]) + 0.5).clamp_min(0)
+        order = depths[0].argsort()
+        order = order[depths[0, order] > a["near_plane"]]
+        values = torch.cat([colors, depths[0, :, None]], -1)[order]
+        size = a["width"], a["height"]
+        totals, light = splat(means[0, order], conics[0, order], a["opacities"][order], values, size)
+        return totals[None], (1 - light)[None, ..., None], {}
+
+    monkeypatch.setattr("gsplat.rasterization", rasterization)
+    splats, cameras = some_splats(200), some_cameras(2)
+    with torch.no_grad():
+        for camera in range(2):
+            own, other = (way(splats, cameras, camera, 0.05) for way in (rasterize._own, rasterize._gsplat))
+            torch.testing.assert_close(other, own, rtol=1e-4, atol=1e-4)
