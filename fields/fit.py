@@ -61,6 +61,8 @@ def fit(
     if not len(scene):
         raise InputError(f"{scene.source}: has no images to fit")
     field = build(spec_for(scene, kind) if isinstance(kind, str) else kind, seed).to(device)
+    if within is not None:
+        field = field.allocate(within)  # sparse kinds store nothing elsewhere
     pixels = Pixels(scene, device)
     tracker = OccupancyTracker(field, scene.cameras, within)
     budget = sample_budget(field)

@@ -163,6 +163,8 @@ def test_fitting_stays_within_the_cells_that_it_is_given() -> None:
     spec = default_spec("voxels", occupancy=32, steps=64).resized({"resolution": 8, "degree": 0})
     field = fieldcast.fit(scene, spec, steps=2, within=Occupancy.of_cells(cells))
     assert not bool((field.occupancy.cells() & ~cells).any())
+    half = fieldcast.fit(scene, spec.resized({"resolution": 32}), steps=1, within=Occupancy.of_cells(cells))
+    assert half.spec.sizes.blocks <= 48  # of 64: none beyond x = 20 / 32
 
 
 def test_scenes_in_which_nothing_is() -> None:

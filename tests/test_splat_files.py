@@ -245,7 +245,7 @@ def ply(path: Path, order: str = "ascii", more: str = "", count: str = "1", name
         ({"body": "1 " * 13 + "one"}, "could not convert string to float"),
         ({"body": "1 " * 13 + "nan"}, "splat 0: harmonic: expected finite numbers"),
         ({"body": "0 " * 14}, "splat 0: quaternion: expected a length above 0"),
-        ({"body": "99 " * 14}, "splat 0: log scale: expected finite numbers up to 20"),
+        ({"body": "99 " * 14}, "splat 0: log scale: expected finite numbers up to 25"),
     ],
 )
 def test_damaged_ply(tmp_path: Path, options: Any, message: str) -> None:
@@ -253,6 +253,17 @@ def test_damaged_ply(tmp_path: Path, options: Any, message: str) -> None:
     with pytest.raises(InputError) as caught:
         fieldcast.open(path)
     assert str(caught.value).startswith(str(path)) and message in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_splats_that_are_flat_or_opaque_altogether(tmp_path: Path) -> None:
+    """Some programs write the logarithm of 0 and the logit of 1."""
+    values = ["0", "0", "0", "-inf", "-3", "-3", "1", "0", "0", "0", "inf", "0", "0", "0"]
+    splats = fieldcast.open(ply(tmp_path / "a.ply", body=" ".join(values)))
+    assert splats.log_scales.tolist() == [[-25.0, -3.0, -3.0]] and splats.opacities.tolist() == [30.0]
+    (image,) = splats.render(turntable(splats, 1, (20, 20)))
+    assert bool(torch.isfinite(image.rgb).all())
+    (tmp_path / "a.splat").write_bytes(struct.pack("<6f8B", 0, 0, 0, 0, 0.1, 0.1, 255, 0, 0, 255, 255, 128, 128, 128))
+    assert float(fieldcast.open(tmp_path / "a.splat").log_scales.detach().min()) > -26
 
 
 def spz_bytes(version: int = 3, count: int = 1, degree: int = 0, bits: int = 12, body: int = 20) -> bytes:

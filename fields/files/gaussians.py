@@ -15,7 +15,8 @@ from fieldcast.fields.splats import Splats
 
 Array = NDArray[Any]
 DEGREES = {1: 0, 4: 1, 9: 2, 16: 3}  # of spherical harmonics, by how many there are
-LARGEST = {"mean": 1e9, "log scale": 20.0, "opacity": 1e4, "harmonic": 1e4}  # beyond, float32 arithmetic overflows
+FLAT, SURE = -25.0, 30.0  # the least log scale, and the largest opacity logit: files may say log 0 and logit 1
+LARGEST = {"mean": 1e9, "log scale": 25.0, "harmonic": 1e4}  # beyond, float32 arithmetic overflows
 FIRST_HARMONIC = 0.28209479177387814  # the constant one: colour is 1/2 and this times its coefficient
 
 
@@ -48,6 +49,7 @@ def gaussians(
     """Splats of arrays shaped as its parameters. Raises InputError for none at all and for NaN."""
     if not len(means):
         raise InputError(f"{path}: expected splats, found none")
+    log_scales, opacities = np.maximum(log_scales, FLAT), np.clip(opacities, -SURE, SURE)  # NaN stays
     named = {"mean": means, "log scale": log_scales, "quaternion": quats, "opacity": opacities, "harmonic": sh}
     for name, values in named.items():
         limit = LARGEST.get(name, 1e9)
