@@ -15,7 +15,7 @@ from fieldcast.errors import InputError
 from fieldcast.fields.field import Field
 from fieldcast.fields.progress import Progress, silent
 from fieldcast.fields.renderable import Renderable
-from fieldcast.fields.spec import FieldSpec
+from fieldcast.fields.spec import FieldSpec, read
 from fieldcast.fields.splats import Splats
 
 SPLATS = "splats"
@@ -72,9 +72,8 @@ def convert_scene(
         spec = student_spec(scene.spec, wanted.kind).resized(dict(wanted.sizes))
         steps = wanted.steps or (RECIPES[wanted.recipe].steps(wanted.kind) if wanted.recipe in RECIPES else None)
         options: dict[str, Any] = {name: getattr(wanted, name) for name in ("recipe", "seed", "checkpoint", "resume")}
-        return convert_field(scene, spec, steps=steps, progress=progress, **options), _facts(
-            wanted, wanted.recipe, steps
-        )
+        student = convert_field(scene, spec, steps=steps, progress=progress, **options)
+        return student, _facts(wanted, wanted.recipe, steps)
     _no_resuming(wanted)
     spec = from_views.spec_in(scene, wanted.kind).resized(dict(wanted.sizes))
     steps = wanted.steps or from_views.STEPS
@@ -85,20 +84,14 @@ def convert_scene(
 def _to_splats(scene: Field | Renderable, wanted: Wanted, progress: Progress) -> tuple[Splats, dict[str, Any]]:
     _no_resuming(wanted)
     if isinstance(scene, Splats):
+        if wanted.sizes:
+            raise InputError("sizes of splats: from splats to splats the format changes alone")
         return scene, _facts(wanted, "none", 0)
     if not isinstance(scene, Field):
         raise InputError("only fields become splats; convert to a field first, with --to hashgrid")
-    sizes = {"count": from_field.COUNT, "degree": from_field.DEGREE}
-    limits = {"count": (1, 5_000_000), "degree": (0, 3)}
-    for name, value in wanted.sizes.items():
-        if name not in sizes:
-            raise InputError(f"splats have no size {name!r}; their sizes are {', '.join(sizes)}")
-        low, high = limits[name]
-        if not str(value).isascii() or not str(value).isdigit() or not low <= int(value) <= high:
-            raise InputError(f"sizes of splats: {name}: expected a whole number from {low} to {high}, found {value!r}")
-        sizes[name] = int(value)
+    sizes = read(from_field.SplatSizes, dict(wanted.sizes), "sizes of splats", lax=True)
     steps = from_field.STEPS if wanted.steps is None else wanted.steps
-    splats = from_field.to_splats(scene, **sizes, steps=steps, seed=wanted.seed, progress=progress)
+    splats = from_field.to_splats(scene, sizes, steps=steps, seed=wanted.seed, progress=progress)
     return splats, _facts(wanted, "surfaces", steps)
 
 

@@ -14,9 +14,11 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Annotated, Literal
 
 import torch
 from jaxtyping import Float, Int64
+from msgspec import Meta
 from torch import Tensor
 
 from fieldcast.distill.viewpoints import Viewpoints
@@ -31,12 +33,20 @@ from fieldcast.fields.rendering import Sampler, composite, look, render_image
 from fieldcast.fields.rendering.rays import Rendered
 from fieldcast.fields.splats import Splats
 
-COUNT, DEGREE, STEPS = 30_000, 2, 400
+STEPS = 400  # of polish
 PICTURES = 48  # of the teacher
 SOLID = 0.3  # opacity of rays that see something
 AROUND = 32  # directions in which normals are looked for
 WIDTH, THICKNESS = 0.6, 0.15  # standard deviations across and along the normal, in distances to neighbours
 RIDGE = 0.1, 0.5, 2.0, 4.0  # rays' worth of belief that a harmonic of each degree is 0
+
+
+@dataclass(frozen=True)
+class SplatSizes:
+    """count: about how many splats. degree: of their harmonics."""
+
+    count: Annotated[int, Meta(ge=1, le=5_000_000)] = 30_000
+    degree: Literal[0, 1, 2, 3] = 2
 
 
 @dataclass(frozen=True)
@@ -51,22 +61,20 @@ class Sights:
 
 def to_splats(
     teacher: Field,
+    sizes: SplatSizes,
     *,
-    count: int = COUNT,
-    degree: int = DEGREE,
     steps: int = STEPS,
     seed: int = 0,
     progress: Progress = silent,
 ) -> Splats:
     """Splats that look as a field does, in its frame.
 
-    count: about how many. degree: of their harmonics, 0 to 3. steps: of polish. Raises FieldcastError for a field in
-    which nothing is seen.
+    steps: of polish. Raises FieldcastError for a field in which nothing is seen.
     """
     generator = torch.Generator().manual_seed(seed)
     cameras = Viewpoints(teacher).draw(PICTURES, generator).to(teacher.device)
     pictures, sights = looked_at(teacher, cameras, progress)
-    splats = placed(teacher, sights, count, degree)
+    splats = placed(teacher, sights, sizes.count, sizes.degree)
     return polished(splats, cameras, pictures, steps, generator, progress)
 
 

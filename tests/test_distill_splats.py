@@ -181,15 +181,17 @@ def test_scenes_in_which_nothing_is() -> None:
 @pytest.mark.parametrize(
     ("sizes", "message"),
     [
-        ({"count": "0"}, "count: expected a whole number from 1 to 5000000, found '0'"),
-        ({"degree": "4"}, "degree: expected a whole number from 0 to 3, found '4'"),
-        ({"degree": "two"}, "degree: expected a whole number from 0 to 3, found 'two'"),
-        ({"resolution": "9"}, "splats have no size 'resolution'; their sizes are count, degree"),
+        ({"count": "0"}, "sizes of splats: Expected `int` >= 1"),
+        ({"degree": "4"}, "sizes of splats: Invalid enum value 4"),
+        ({"degree": "two"}, "sizes of splats: "),
+        ({"resolution": "9"}, "sizes of splats: unknown resolution"),
     ],
 )
 def test_sizes_of_splats(sizes: dict[str, str], message: str) -> None:
     with pytest.raises(InputError, match=message):
         convert_scene(ball(), Wanted("splats", sizes))
+    with pytest.raises(InputError, match="the format changes alone"):
+        convert_scene(painted_splats(), Wanted("splats", sizes))
 
 
 def test_the_public_convert_takes_scenes_of_all_sorts(monkeypatch: pytest.MonkeyPatch) -> None:
