@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from fieldcast.distill.report import Report
     from fieldcast.fields.field import Field
     from fieldcast.fields.files import Provenance
+    from fieldcast.fields.splats import Splats
 
 F = TypeVar("F", bound=Callable[..., Any])
 KIND_NAMES = "mlp, hashgrid, vm, cp, voxels, planes, hybrid"
@@ -65,6 +66,7 @@ def cli() -> None:
     fieldcast fit lego/ lego.safetensors --kind hashgrid   posed images to a field
     fieldcast convert lego.safetensors lego-vm.safetensors --to vm
     fieldcast render lego-vm.safetensors lego.mp4
+    fieldcast convert lego.safetensors lego.ply --to splats       Gaussian splats, and back
     """
 
 
@@ -158,7 +160,7 @@ def fit(
 @cli.command()
 @click.argument("source", metavar="IN", type=click.Path(path_type=Path))
 @click.argument("out", type=click.Path(path_type=Path))
-@click.option("--to", "kind", required=True, metavar="KIND", help=f"One of {KIND_NAMES}.")
+@click.option("--to", "kind", required=True, metavar="KIND", help=f"One of {KIND_NAMES}, splats.")
 @click.option(
     "--recipe",
     default="fast",
@@ -195,48 +197,43 @@ def convert(
     quiet: bool,
     debug: bool,
 ) -> None:
-    """A field of any kind to another kind or other sizes, without images.
+    """A field or splats to another kind, format or other sizes, without images.
 
     Ends with a report: how faithful the result is to its source on views that were not trained on.
 
     \b
     fieldcast convert lego.safetensors lego-mlp.safetensors --to mlp
     fieldcast convert lego.safetensors small.safetensors --to vm --size resolution=128 --report small.html
+    fieldcast convert lego.safetensors exact.safetensors --to vm --target-db 42
+    fieldcast convert lego.safetensors lego.ply --to splats --size count=50000
+    fieldcast convert capture.spz capture.safetensors --to hashgrid
     """
     console = Console(quiet, as_json)
-    from fieldcast.distill.convert import RECIPES, resized
-    from fieldcast.distill.convert import convert as run
     from fieldcast.distill.report import check_report_name, report, write_report
-    from fieldcast.fields.files import ancestry, checked_suffix, save, sha256
+    from fieldcast.distill.scenes import SPLATS, How, convert_scene
+    from fieldcast.fields.files import ancestry, checked_splat_suffix, checked_suffix, save, sha256
     from fieldcast.fields.files.atomic import check_writable
 
-    check_writable(checked_suffix(out), force)
+    how = How(recipe, steps, target_db, budget, seed, checkpoint_of(out), resume)
+    check_writable(checked_splat_suffix(out) if kind == SPLATS else checked_suffix(out), force)
     if page:
         check_report_name(page)
         check_writable(page, force)
-    teacher = opened(source, device)
+    teacher = opened_scene(source, device)
     lineage = ancestry(source)
     made_from = provenance(str(source), sha256(source), lineage)
-    spec = resized(teacher.spec, kind, parsed_sizes(sizes))
     start = time.perf_counter()
     with console.progress(f"to {kind}") as progress:
-        student = run(
-            teacher,
-            spec,
-            recipe=recipe,
-            steps=steps,
-            seed=seed,
-            checkpoint=checkpoint_of(out),
-            resume=resume,
-            progress=progress,
-        )
-    seconds = time.perf_counter() - start
+        student, run_facts = convert_scene(teacher, kind, parsed_sizes(sizes), how, progress)
+    run_facts["seconds"] = seconds = time.perf_counter() - start
     save(student, out, provenance=made_from, force=force)
-    run_facts = {"recipe": recipe, "steps": steps or RECIPES[recipe].steps(kind), "seed": seed, "seconds": seconds}
-    psnr = lineage[0]["psnr"]
+    if kind == SPLATS:  # some formats round numbers: what counts is what the file holds
+        student = opened_scene(out, device)
+    psnr = lineage[0]["psnr"] if lineage else None
     with console.progress("compare") as progress:
         result = report(teacher, student, views=views, seed=seed, run=run_facts, source_psnr=psnr, progress=progress)
-    save(student, out, provenance=replace(made_from, psnr=result.verdict.student_psnr), force=True)
+    if kind != SPLATS:
+        save(student, out, provenance=replace(made_from, psnr=result.verdict.student_psnr), force=True)
     if page:
         write_report(result, page, f"{source.name} to {out.name}", force)
     show_report(console, f"{source} to {out} in {seconds:.0f} s", result)
@@ -412,7 +409,7 @@ def evaluate(
         raise InputError(f"{out}: expected a name that ends in .png")
     if out:
         check_writable(out, force)
-    field = opened(field_file, device)
+    field = opened_scene(field_file, device)
     with console.progress("read") as progress:
         scene = open_scene(data, split, downscale, progress=progress, allow_outside=allow_outside)
     with console.progress("eval") as progress:
@@ -448,7 +445,7 @@ def compare(
     quiet: bool,
     debug: bool,
 ) -> None:
-    """Two fields of one scene, rendered from the same random views.
+    """Two fields or splats of one scene, rendered from the same random views.
 
     \b
     fieldcast compare lego.safetensors lego-vm.safetensors --views 20 --json
@@ -460,8 +457,8 @@ def compare(
     if page:
         check_report_name(page)
         check_writable(page, force)
-    first, second = opened(a, device), opened(b, device)
-    if first.spec.space != second.spec.space:
+    first, second = opened_scene(a, device), opened_scene(b, device)
+    if first.space != second.space:
         console.say(f"note: {a} and {b} lie in different boxes; compared in the world, from views of {a}")
     with console.progress("compare") as progress:
         result = report(first, second, views=views, seed=seed, run={}, progress=progress)
@@ -469,7 +466,9 @@ def compare(
         write_report(result, page, f"{a.name} and {b.name}", force)
     f = result.fidelity
     facts = {"psnr": f.psnr, "ssim": f.ssim, "depth_error": f.depth_error, "views": f.views}
-    show(console, f"{a} and {b}", {**facts, "occupancy_iou": result.occupancy_iou})
+    if result.occupancy_iou is not None:
+        facts["occupancy_iou"] = result.occupancy_iou
+    show(console, f"{a} and {b}", facts)
 
 
 @cli.command()
@@ -496,7 +495,7 @@ def render(
     quiet: bool,
     debug: bool,
 ) -> None:
-    """A field as a picture or a video.
+    """A field or splats as a picture or a video.
 
     \b
     fieldcast render lego.safetensors lego.png --size 800x800
@@ -515,7 +514,7 @@ def render(
         raise InputError(f"--fps {fps}: expected 1 to 240")
     pixels = parsed_picture_size(size)
     check_writable(out, force)
-    field = opened(field_file, device)
+    field = opened_scene(field_file, device)
     cameras = camera_path(field, path or default_path(field), frames, pixels)
     start = time.perf_counter()
     if out.suffix.lower() == ".png":
@@ -536,10 +535,11 @@ def render(
 @click.argument("file", type=click.Path(path_type=Path))
 @reporting
 def info(file: Path, as_json: bool, quiet: bool, debug: bool) -> None:
-    """What a field file holds, from its header alone.
+    """What a file of a field or of splats holds.
 
     \b
     fieldcast info lego.safetensors --json
+    fieldcast info capture.ply
     """
     console = Console(quiet, as_json)
     from fieldcast.fields.files import describe
@@ -549,11 +549,13 @@ def info(file: Path, as_json: bool, quiet: bool, debug: bool) -> None:
         console.emit_json(facts)
         return
     spec = facts.pop("spec")
-    origin = facts.pop("provenance")
+    origin = facts.pop("provenance", {})
     show(console, str(file), facts)
-    show(console, "sizes", spec.pop("sizes"))
+    if "sizes" in spec:
+        show(console, "sizes", spec.pop("sizes"))
     show(console, "spec", spec)
-    show(console, "provenance", {k: v for k, v in origin.items() if v})
+    if origin:
+        show(console, "provenance", {k: v for k, v in origin.items() if v})
 
 
 @cli.command()
@@ -561,15 +563,14 @@ def info(file: Path, as_json: bool, quiet: bool, debug: bool) -> None:
 @OUTSIDE
 @reporting
 def validate(path: str, allow_outside: bool, as_json: bool, quiet: bool, debug: bool) -> None:
-    """Checks a field file, or posed images, and says what is wrong. Exit code 2 if anything is.
+    """Checks a file of a field or of splats, or posed images, and says what is wrong. Exit code 2 if anything is.
 
     \b
     fieldcast validate lego.safetensors
     fieldcast validate nerf_synthetic/lego
     """
     console = Console(quiet, as_json)
-    from fieldcast.fields.files import SUFFIXES
-    from fieldcast.fields.files import open as open_field
+    from fieldcast.fields.files import SUFFIXES, describe, holds_splats, open_field
     from fieldcast.fields.scenes import open_scene
 
     facts: dict[str, Any] = {"path": path, "valid": True}
@@ -578,6 +579,8 @@ def validate(path: str, allow_outside: bool, as_json: bool, quiet: bool, debug: 
         facts |= {"kind": field.spec.kind, "occupied": field.occupancy.fraction(), "warnings": []}
         if field.occupancy.fraction() == 0:
             facts["warnings"].append("the field is empty: no cell is occupied")
+    elif holds_splats(Path(path)):
+        facts |= {name: value for name, value in describe(Path(path)).items() if name != "spec"} | {"warnings": []}
     else:
         with console.progress("read") as progress:
             scene = open_scene(path, "all", progress=progress, allow_outside=allow_outside)
@@ -634,6 +637,8 @@ def show_report(console: Console, title: str, result: Report) -> None:
         console.emit_json(result.to_json())
         return
     console.table(title, result.rows())
+    if "note" in result.run:
+        click.echo(result.run["note"])
     click.echo(result.summary())
     click.echo(result.verdict.summary())
     for line in result.lost:
@@ -657,9 +662,17 @@ def chosen_device(name: str) -> str:
 
 
 def opened(path: Path, device: str) -> Field:
-    from fieldcast.fields.files import open as open_field
+    """The field in a file, on the device of that name."""
+    from fieldcast.fields.files import open_field
 
     return open_field(path, chosen_device(device))
+
+
+def opened_scene(path: Path, device: str) -> Field | Splats:
+    """What is in a file, on the device of that name."""
+    from fieldcast.fields.files import open as open_file
+
+    return open_file(path, chosen_device(device))
 
 
 def parsed_sizes(pairs: tuple[str, ...]) -> dict[str, Any]:

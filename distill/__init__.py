@@ -1,9 +1,11 @@
-"""Field to Field: any kind to any other, by distillation, without images; and edits on the way."""
+"""Scene to scene: any kind of field to any other, by distillation, without images; to and from splats; and edits."""
 
-from fieldcast.distill.convert import RECIPES, convert, student_spec
+from fieldcast.distill.convert import RECIPES, student_spec
 from fieldcast.distill.editing import edit, edited
 from fieldcast.distill.edits import Addition, Edits, Move, Place
 from fieldcast.distill.fidelity import Fidelity, compare
+from fieldcast.distill.scenes import convert
+from fieldcast.distill.views import field_from_views
 
 __all__ = [
     "RECIPES",
@@ -16,5 +18,6 @@ __all__ = [
     "convert",
     "edit",
     "edited",
+    "field_from_views",
     "student_spec",
 ]

@@ -1,4 +1,4 @@
-"""How like two fields are: rendered from views that no conversion was trained on, and in space."""
+"""How like two scenes are: rendered from views that no conversion was trained on, and in space."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from fieldcast.fields.field import Field
 from fieldcast.fields.metrics import depth_error, psnr, ssim
 from fieldcast.fields.occupancy import Occupancy, cell_density, threshold
 from fieldcast.fields.progress import Progress, silent
+from fieldcast.fields.renderable import Renderable
 from fieldcast.fields.rendering import Image, render
 
 CAP_DB = 100.0  # identical pictures have no finite PSNR; a report needs a number
@@ -37,24 +38,26 @@ class Fidelity:
     seconds: tuple[float, float]
 
 
-def comparison_views(field: Field, count: int, seed: int, longest: int = 200) -> Cameras:
-    """`count` views of a field for comparing, pictures at most `longest` pixels a side."""
+def comparison_views(scene: Field | Renderable, count: int, seed: int, longest: int = 200) -> Cameras:
+    """`count` views of a scene for comparing, pictures at most `longest` pixels a side."""
     generator = torch.Generator().manual_seed(seed + SEED_OFFSET)
-    cameras = Viewpoints(field).draw(count, generator)
+    cameras = Viewpoints(scene).draw(count, generator)
     width, height = cameras.size[0].tolist()
     scale = min(1.0, longest / max(width, height))
     return cameras.resized(max(11, round(width * scale)), max(11, round(height * scale)))
 
 
-def compare(teacher: Field, student: Field, cameras: Cameras, *, progress: Progress = silent) -> Fidelity:
-    """Renders both fields from `cameras`, each at its own number of steps, over the teacher's background."""
-    shift = torch.tensor(teacher.spec.background) - torch.tensor(student.spec.background)
+def compare(
+    teacher: Field | Renderable, student: Field | Renderable, cameras: Cameras, *, progress: Progress = silent
+) -> Fidelity:
+    """Renders both scenes from `cameras`, fields at their own number of steps, over the teacher's background."""
+    shift = torch.tensor(teacher.background) - torch.tensor(student.background)
     pairs, seconds = [], [0.0, 0.0]
     for index in range(len(cameras)):
         images = []
-        for which, field in enumerate((teacher, student)):
+        for which, scene in enumerate((teacher, student)):
             start = time.perf_counter()
-            (image,) = render(field, cameras[[index]])
+            (image,) = render(scene, cameras[[index]])
             images.append(Image(image.rgb.cpu(), image.depth.cpu(), image.opacity.cpu()))
             seconds[which] += time.perf_counter() - start
         a, b = images

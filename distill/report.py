@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 from PIL import Image as Picture
-from torch import Tensor
+from torch import Tensor, nn
 
 from fieldcast.distill.fidelity import Fidelity, compare, comparison_views, occupancy_iou
 from fieldcast.distill.verdict import Verdict
@@ -21,22 +21,24 @@ from fieldcast.fields.field import Field
 from fieldcast.fields.files.atomic import atomic_path
 from fieldcast.fields.files.images import eight_bit, save_png
 from fieldcast.fields.progress import Progress, silent
+from fieldcast.fields.renderable import Renderable
 from fieldcast.fields.rendering import Image
+from fieldcast.fields.splats import Splats
 
 ERROR_GAIN = 5.0  # how much errors are amplified to be seen
 
 
 @dataclass(frozen=True)
 class Report:
-    """fidelity of student to teacher; verdict: whether that is enough; occupancy_iou, 0 to 1; lost: one line for each
-    thing the target cannot hold; run: what else is known.
+    """fidelity of student to teacher; verdict: whether that is enough; occupancy_iou: of two fields, 0 to 1; lost: a
+    line for each thing that the target cannot hold; run: what else is known.
     """
 
     teacher: dict[str, Any]
     student: dict[str, Any]
     fidelity: Fidelity
     verdict: Verdict
-    occupancy_iou: float
+    occupancy_iou: float | None
     lost: list[str]
     run: dict[str, Any]
 
@@ -62,15 +64,16 @@ class Report:
 
     def summary(self) -> str:
         f = self.fidelity
+        overlap = "" if self.occupancy_iou is None else f"; occupancy IoU {self.occupancy_iou:.3f}"
         return (
             f"fidelity {f.psnr:.2f} dB, SSIM {f.ssim:.4f}, depth error {f.depth_error:.4f}, over {f.views} views that "
-            f"were not trained on; occupancy IoU {self.occupancy_iou:.3f}"
+            f"were not trained on{overlap}"
         )
 
 
 def report(
-    teacher: Field,
-    student: Field,
+    teacher: Field | Renderable,
+    student: Field | Renderable,
     *,
     views: int,
     seed: int,
@@ -78,7 +81,7 @@ def report(
     source_psnr: float | None = None,
     progress: Progress = silent,
 ) -> Report:
-    """Compares two fields on fresh views and in space.
+    """Compares two scenes on fresh views and, if both are fields, in space.
 
     run: what else is known, such as seconds and the recipe. source_psnr: dB of the teacher against its images, if
     known.
@@ -88,27 +91,38 @@ def report(
         teacher=describe(teacher, fidelity.seconds[0]),
         student=describe(student, fidelity.seconds[1]),
         fidelity=fidelity,
-        verdict=Verdict(fidelity.psnr, source_psnr),
-        occupancy_iou=occupancy_iou(teacher, student),
+        verdict=Verdict(fidelity.psnr, source_psnr, isinstance(teacher, Field) and isinstance(student, Field)),
+        occupancy_iou=occupancy_iou(teacher, student)
+        if isinstance(teacher, Field) and isinstance(student, Field)
+        else None,
         lost=lost(teacher, student),
         run=run,
     )
 
 
-def describe(field: Field, seconds: float) -> dict[str, Any]:
-    """A field in numbers; seconds: what one view takes to render."""
-    size = sum(t.numel() * t.element_size() for t in field.state_dict().values())
+def describe(scene: Field | Renderable, seconds: float) -> dict[str, Any]:
+    """A scene in numbers; seconds: what one view takes to render."""
+    module = scene if isinstance(scene, nn.Module) else nn.Module()
     return {
-        "kind": field.spec.kind,
-        "parameters": field.parameter_count(),
-        "bytes": size,
+        "kind": kind_of(scene),
+        "parameters": sum(p.numel() for p in module.parameters()),
+        "bytes": sum(t.numel() * t.element_size() for t in module.state_dict().values()),
         "seconds_per_view": seconds,
     }
 
 
-def lost(teacher: Field, student: Field) -> list[str]:
+def kind_of(scene: Field | Renderable) -> str:
+    """What a scene is: the kind of a field, or `splats`."""
+    return scene.spec.kind if isinstance(scene, Field) else type(scene).__name__.lower()
+
+
+def lost(teacher: Field | Renderable, student: Field | Renderable) -> list[str]:
     """What the student's kind cannot hold of the teacher, one line each."""
-    lines = []
+    lines: list[str] = []
+    if isinstance(student, Splats):
+        lines.append(f"view-dependent colour beyond spherical harmonics of degree {student.degree}")
+    if not isinstance(teacher, Field) or not isinstance(student, Field):
+        return lines
     if teacher.shares_features and not student.shares_features:
         degree = student.spec.sizes.degree
         lines.append(f"view-dependent colour beyond spherical harmonics of degree {degree}")

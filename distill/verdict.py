@@ -32,10 +32,14 @@ def wanted_fidelity(source_psnr: float, lost: float = FAITHFUL) -> float:
 
 @dataclass(frozen=True)
 class Verdict:
-    """fidelity: F above. source_psnr: P above; None if nobody knows it, and then the verdict is `unknown`."""
+    """fidelity: F above. source_psnr: P above; None if nobody knows it, and then the verdict is `unknown`.
+
+    steerable: whether the conversion could be told to go on until it is enough.
+    """
 
     fidelity: float
     source_psnr: float | None
+    steerable: bool = True
 
     @property
     def lost(self) -> float | None:
@@ -62,10 +66,8 @@ class Verdict:
         if self.level == "faithful":
             return f"verdict: faithful: {told}"
         wanted = wanted_fidelity(self.source_psnr)
-        return (
-            f"verdict: {self.level}: {told}; a loss of {FAITHFUL} takes a fidelity of {wanted:.1f} dB: "
-            f"--target-db {wanted:.1f} trains until there, or says what stands in the way"
-        )
+        how = f": --target-db {wanted:.1f} trains until there, or says what stands in the way" if self.steerable else ""
+        return f"verdict: {self.level}: {told}; a loss of {FAITHFUL} takes a fidelity of {wanted:.1f} dB{how}"
 
     def to_json(self) -> dict[str, Any]:
         wanted = None if self.source_psnr is None else wanted_fidelity(self.source_psnr)

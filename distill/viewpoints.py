@@ -10,6 +10,7 @@ from torch import Tensor
 from fieldcast.fields.cameras import Cameras, look_at, orbit
 from fieldcast.fields.field import Field
 from fieldcast.fields.paths import FOV, RADIUS
+from fieldcast.fields.renderable import Renderable
 
 
 class Viewpoints:
@@ -20,9 +21,9 @@ class Viewpoints:
     the same spirit). Other fields are seen from a sphere around their box, all over.
     """
 
-    def __init__(self, field: Field, size: tuple[int, int] | None = None) -> None:
+    def __init__(self, field: Field | Renderable, size: tuple[int, int] | None = None) -> None:
         """size: width and height of the pictures in pixels; None: that of the field's views, or 200 x 200."""
-        self.space, self.size = field.spec.space, size
+        self.space, self.size = field.space, size
         self.views = field.views.to("cpu") if field.views is not None and len(field.views) >= 2 else None
         if self.views is not None:
             distance = torch.cdist(self.views.centers, self.views.centers)

@@ -8,9 +8,11 @@ from fieldcast.fields.fit import fit
 from fieldcast.fields.kinds import KINDS, build, default_spec
 from fieldcast.fields.motion import Motion
 from fieldcast.fields.occupancy import Occupancy
-from fieldcast.fields.rendering import Image, render
+from fieldcast.fields.renderable import Image, Renderable
+from fieldcast.fields.rendering import render
 from fieldcast.fields.space import Space
 from fieldcast.fields.spec import FieldSpec
+from fieldcast.fields.splats import Splats
 
 __all__ = [
     "KINDS",
@@ -23,7 +25,9 @@ __all__ = [
     "Occupancy",
     "Part",
     "Rays",
+    "Renderable",
     "Space",
+    "Splats",
     "build",
     "compose",
     "default_spec",

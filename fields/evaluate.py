@@ -17,6 +17,7 @@ from fieldcast.fields.field import Field
 from fieldcast.fields.files.images import save_png
 from fieldcast.fields.metrics import SSIM_WINDOW, psnr, ssim
 from fieldcast.fields.progress import Progress, silent
+from fieldcast.fields.renderable import Renderable
 from fieldcast.fields.rendering import render
 from fieldcast.fields.scenes.scene import Scene
 
@@ -42,13 +43,15 @@ def photograph(scene: Scene, index: int, background: tuple[float, float, float])
     return image[..., :3] * image[..., 3:] + (1 - image[..., 3:]) * torch.tensor(background)
 
 
-def renders_beside(field: Field, scene: Scene, progress: Progress = silent) -> Iterator[tuple[Tensor, Tensor]]:
+def renders_beside(
+    field: Field | Renderable, scene: Scene, progress: Progress = silent
+) -> Iterator[tuple[Tensor, Tensor]]:
     """For each view of a scene: the rendering [H, W, 3] and the photograph [H, W, 3] over the field's background."""
     for index, image in enumerate(render(field, scene.cameras, progress=progress)):
-        yield image.rgb.cpu().clamp(0, 1), photograph(scene, index, field.spec.background)
+        yield image.rgb.cpu().clamp(0, 1), photograph(scene, index, field.background)
 
 
-def evaluate(field: Field, scene: Scene, progress: Progress = silent, keep: int = 0) -> Evaluation:
+def evaluate(field: Field | Renderable, scene: Scene, progress: Progress = silent, keep: int = 0) -> Evaluation:
     """Renders the views of a scene and measures how they differ from its images; keeps at most `keep` of them."""
     if not len(scene):
         raise InputError(f"{scene.source}: has no images to evaluate on")

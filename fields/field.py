@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from fieldcast.fields.cameras import Cameras
 from fieldcast.fields.occupancy import Occupancy
+from fieldcast.fields.space import Space, Vector3
 from fieldcast.fields.spec import FieldSpec
 
 
@@ -88,6 +89,14 @@ class Field(nn.Module, ABC):
     @occupancy.setter
     def occupancy(self, occupancy: Occupancy) -> None:
         self.occupancy_bits = occupancy.bits.to(self.occupancy_bits.device)
+
+    @property
+    def space(self) -> Space:
+        return self.spec.space
+
+    @property
+    def background(self) -> Vector3:
+        return self.spec.background
 
     @property
     def device(self) -> torch.device:

@@ -1,4 +1,4 @@
-"""Ways of looking at a field: a turntable, a flight through the views it was seen from, a camera path from a file."""
+"""Ways of looking at a scene: a turntable, a flight through the views it was seen from, a camera path from a file."""
 
 from __future__ import annotations
 
@@ -14,33 +14,34 @@ from torch import Tensor
 from fieldcast.errors import InputError
 from fieldcast.fields.cameras import Cameras, look_at, orbit, pinhole
 from fieldcast.fields.field import Field
+from fieldcast.fields.renderable import Renderable
 
 RADIUS = 2.7  # half box sides from the centre to the camera, where no view says otherwise
 FOV = math.radians(40)  # across the shorter image side
 Size = tuple[int, int]
 
 
-def camera_path(field: Field, path: str, frames: int, size: Size) -> Cameras:
+def camera_path(field: Field | Renderable, path: str, frames: int, size: Size) -> Cameras:
     """Cameras for `path`: `turntable`, `views`, or the name of a camera path file (which brings its own count)."""
     if path == "turntable":
         return turntable(field, frames, size)
     if path == "views":
         if field.views is None:
-            raise InputError("--path views: this field does not know the views it was seen from; use turntable")
+            raise InputError("--path views: this scene does not know the views it was seen from; use turntable")
         return flight(field.views, frames, size)
     if path.endswith(".json"):
         return read_camera_path(Path(path), size)
     raise InputError(f"--path {path}: expected turntable, views or a .json file")
 
 
-def default_path(field: Field) -> str:
+def default_path(field: Field | Renderable) -> str:
     """`turntable`, but for an open world, of which a capture sees one side, its own views."""
-    return "turntable" if field.spec.space.bounded or field.views is None else "views"
+    return "turntable" if field.space.bounded or field.views is None else "views"
 
 
-def turntable(field: Field, frames: int, size: Size) -> Cameras:
+def turntable(field: Field | Renderable, frames: int, size: Size) -> Cameras:
     """A circle around the box, from as far, as high and with as wide a lens as the field was seen."""
-    space = field.spec.space
+    space = field.space
     azimuth = torch.arange(frames) / frames * 2 * math.pi
     radius, elevation, fov = RADIUS * space.unit, math.radians(25), FOV
     if field.views is not None:

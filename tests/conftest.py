@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import importlib
 import os
+import warnings
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -47,3 +50,12 @@ def data() -> Path:
     if not DATA.is_dir():
         pytest.skip("needs the folder shared/data beside the checkout")
     return DATA
+
+
+@pytest.fixture(scope="session")
+def gsplat() -> Any:
+    """gsplat's plain torch module; tests that compare with it are skipped where it is absent."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        pytest.importorskip("gsplat")
+        return importlib.import_module("gsplat.cuda._torch_impl")

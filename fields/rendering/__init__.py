@@ -3,7 +3,8 @@
 A renderer takes a function `(x [N, 3], d [N, 3]) -> (sigma [N], rgb [N, 3])`, never a class.
 """
 
-from fieldcast.fields.rendering.images import Image, Seen, look, render, render_image, shading
+from fieldcast.fields.renderable import Image
+from fieldcast.fields.rendering.images import Seen, look, render, render_image, shading
 from fieldcast.fields.rendering.rays import Query, Rendered, composite, render_rays
 from fieldcast.fields.rendering.sampling import Sampler, Samples
 from fieldcast.fields.rendering.visibility import visible

@@ -12,20 +12,12 @@ from torch import Tensor
 from fieldcast.fields.cameras import Cameras, Rays
 from fieldcast.fields.field import Field
 from fieldcast.fields.progress import Progress, silent
+from fieldcast.fields.renderable import Image, Renderable
 from fieldcast.fields.rendering.rays import CHUNK, Rendered, composite
 from fieldcast.fields.rendering.sampling import Sampler, Samples
 from fieldcast.fields.rendering.visibility import OPAQUE, visible
 
 RAYS = 1 << 13  # rays marched at a time
-
-
-@dataclass(frozen=True)
-class Image:
-    """rgb: [H, W, 3] over the background, sRGB 0..1. depth: [H, W] world units along the ray. opacity: [H, W]."""
-
-    rgb: Float[Tensor, "h w 3"]
-    depth: Float[Tensor, "h w"]
-    opacity: Float[Tensor, "h w"]
 
 
 @torch.no_grad()
@@ -45,17 +37,24 @@ def render_image(shade: Callable[[Rays], Rendered], cameras: Cameras, index: int
 
 
 def render(
-    field: Field,
+    scene: Field | Renderable,
     cameras: Cameras,
     *,
     steps: int | None = None,
     chunk: int = CHUNK,
     progress: Progress = silent,
 ) -> Iterator[Image]:
-    """The images of a field, one after the other; steps: samples across the box diagonal (default: the field's own).
+    """The images of a scene, one after the other.
 
-    chunk: the most points that the field is asked about at once.
+    steps: samples across the box diagonal (default: the field's own). chunk: the most points that a field is asked
+    about at once. Neither means anything to scenes that render themselves.
     """
+    if isinstance(scene, Field):
+        return _render_field(scene, cameras, steps, chunk, progress)
+    return scene.render(cameras, progress=progress)
+
+
+def _render_field(field: Field, cameras: Cameras, steps: int | None, chunk: int, progress: Progress) -> Iterator[Image]:
     shade, cameras = shading(field, steps=steps, chunk=chunk), cameras.to(field.device)
     for index in range(len(cameras)):
         yield render_image(shade, cameras, index)
