@@ -17,6 +17,7 @@ from fieldcast.errors import InputError
 from fieldcast.process import prepare
 
 if TYPE_CHECKING:
+    from fieldcast.distill.meshing.report import MeshReport
     from fieldcast.fields.field import Field
     from fieldcast.fields.files import Provenance
 
@@ -153,7 +154,7 @@ def fit(
 @cli.command()
 @click.argument("source", metavar="IN", type=click.Path(path_type=Path))
 @click.argument("out", type=click.Path(path_type=Path))
-@click.option("--to", "kind", required=True, metavar="KIND", help=f"One of {KIND_NAMES}.")
+@click.option("--to", "kind", required=True, metavar="KIND", help=f"One of {KIND_NAMES}, or mesh.")
 @click.option("--recipe", default="fast", show_default=True, help="How: fast, or pvd as published at fewer steps.")
 @click.option("--steps", type=click.IntRange(1), help="Training steps (default: what suits the recipe and the kind).")
 @SEED
@@ -181,15 +182,26 @@ def convert(
     quiet: bool,
     debug: bool,
 ) -> None:
-    """A field of any kind to another kind or other sizes, without images.
+    """A field of any kind to another kind or other sizes, without images; also to and from a textured mesh.
 
-    Ends with a report: how faithful the result is to its source on views that were not trained on.
+    Ends with a report: how faithful the result is to its source on views that were not trained on. Meshes are .glb,
+    .obj or .ply, in the world frame of the field; their sizes are resolution, faces and texture.
 
     \b
     fieldcast convert lego.safetensors lego-mlp.safetensors --to mlp
     fieldcast convert lego.safetensors small.safetensors --to vm --size resolution=128 --report small.html
+    fieldcast convert lego.safetensors lego.glb --to mesh --size faces=50000 --size texture=1024
+    fieldcast convert spot.glb spot.safetensors --to hashgrid
     """
     console = Console(quiet, as_json)
+    run_options: dict[str, Any] = {"steps": steps, "seed": seed, "resume": resume}
+    shown: dict[str, Any] = {"sizes": parsed_sizes(sizes), "views": views, "page": page, "device": device, "force": force}
+    if kind == "mesh":
+        to_mesh(console, source, out, seed=seed, **shown)
+        return
+    if is_mesh(source):
+        from_mesh(console, source, out, kind, run_options, **shown)
+        return
     from fieldcast.distill.convert import RECIPES, resized
     from fieldcast.distill.convert import convert as run
     from fieldcast.distill.report import check_report_name, report, write_report
@@ -226,6 +238,101 @@ def convert(
         console.emit_json(result.to_json())
         return
     console.table(f"{source} to {out} in {seconds:.0f} s", result.rows())
+    click.echo(result.summary())
+    for line in result.lost:
+        click.echo(f"dropped: {line}")
+
+
+def is_mesh(path: Path) -> bool:
+    """Whether a file is a mesh, by its name."""
+    from fieldcast.fields.scenes import MESH_SUFFIXES
+
+    return path.suffix.lower() in MESH_SUFFIXES
+
+
+def to_mesh(
+    console: Console,
+    source: Path,
+    out: Path,
+    *,
+    seed: int,
+    sizes: dict[str, Any],
+    views: int,
+    page: Path | None,
+    device: str,
+    force: bool,
+) -> None:
+    """`convert` with a mesh at its end."""
+    from fieldcast.distill.meshing import mesh_of, mesh_sizes
+    from fieldcast.distill.meshing.report import report_on_mesh
+    from fieldcast.distill.report import check_report_name
+    from fieldcast.fields.files.atomic import check_writable
+    from fieldcast.fields.files.mesh import check_mesh_writable, is_textured, save_mesh
+
+    check_mesh_writable(out, force)
+    if page:
+        check_report_name(page)
+        check_writable(page, force)
+    wanted = mesh_sizes(sizes)
+    teacher = opened(source, device)
+    start = time.perf_counter()
+    with console.progress("to mesh") as progress:
+        mesh, level = mesh_of(teacher, wanted, textured=is_textured(out), seed=seed, progress=progress)
+    seconds = time.perf_counter() - start
+    save_mesh(mesh, out, teacher.spec.space.up, force)
+    run = {"seed": seed, "seconds": seconds}
+    with console.progress("compare") as progress:
+        size = out.stat().st_size
+        result = report_on_mesh(teacher, mesh, level, size, views=views, seed=seed, run=run, progress=progress)
+    show_mesh_report(console, result, source, out, page, force)
+
+
+def from_mesh(
+    console: Console,
+    source: Path,
+    out: Path,
+    kind: str,
+    options: dict[str, Any],
+    *,
+    sizes: dict[str, Any],
+    views: int,
+    page: Path | None,
+    device: str,
+    force: bool,
+) -> None:
+    """`convert` with a mesh at its beginning; options: of training."""
+    from fieldcast.distill.meshing.source import field_of_mesh, report_on_field
+    from fieldcast.distill.report import check_report_name
+    from fieldcast.fields.files import checked_suffix, save, sha256
+    from fieldcast.fields.files.atomic import check_writable
+
+    check_writable(checked_suffix(out), force)
+    if page:
+        check_report_name(page)
+        check_writable(page, force)
+    options |= {"device": chosen_device(device), "checkpoint": checkpoint_of(out)}
+    start = time.perf_counter()
+    with console.progress(f"to {kind}") as progress:
+        field = field_of_mesh(source, kind, sizes, progress=progress, **options)
+    run = {"seed": options["seed"], "seconds": time.perf_counter() - start}
+    save(field, out, provenance=provenance(str(source), sha256(source)), force=force)
+    with console.progress("compare") as progress:
+        result = report_on_field(source, field, views=views, seed=options["seed"], run=run, progress=progress)
+    show_mesh_report(console, result, source, out, page, force)
+
+
+def show_mesh_report(
+    console: Console, result: MeshReport, source: Path, out: Path, page: Path | None, force: bool
+) -> None:
+    """What a conversion to or from a mesh was worth, on the terminal and as a page."""
+    from fieldcast.distill.report import write_report
+
+    if page:
+        write_report(result, page, f"{source.name} to {out.name}", force)
+    if console.json:
+        console.emit_json(result.to_json())
+        return
+    console.table(f"{source} to {out} in {result.run['seconds']:.0f} s", result.rows())
     click.echo(result.summary())
     for line in result.lost:
         click.echo(f"dropped: {line}")

@@ -7,7 +7,7 @@ import html
 import io
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from PIL import Image as Picture
@@ -102,7 +102,23 @@ def lost(teacher: Field, student: Field) -> list[str]:
     return lines
 
 
-def write_report(result: Report, path: Path, title: str, force: bool = False) -> None:
+class Comparison(Protocol):
+    """What a page is written about: a `Report`, or one of another kind of target."""
+
+    @property
+    def fidelity(self) -> Fidelity: ...
+    @property
+    def teacher(self) -> dict[str, Any]: ...
+    @property
+    def student(self) -> dict[str, Any]: ...
+    @property
+    def lost(self) -> list[str]: ...
+    @property
+    def run(self) -> dict[str, Any]: ...
+    def summary(self) -> str: ...
+
+
+def write_report(result: Comparison, path: Path, title: str, force: bool = False) -> None:
     """An `.html` page that needs no other file, or a `.png` with the pictures alone."""
     check_report_name(path)
     rows = [triptych(a, b) for a, b in result.fidelity.pairs]
@@ -124,7 +140,7 @@ def triptych(teacher: Image, student: Image) -> Tensor:
     return torch.cat([teacher.rgb.clamp(0, 1), student.rgb.clamp(0, 1), difference], 1)
 
 
-def _page(result: Report, rows: list[Tensor], title: str) -> str:
+def _page(result: Comparison, rows: list[Tensor], title: str) -> str:
     sides = "".join(
         f"<tr><th>{name}</th><td>{side['kind']}</td><td>{side['parameters']:,}</td>"
         f"<td>{side['bytes'] / 1e6:.1f} MB</td><td>{side['seconds_per_view']:.2f} s</td></tr>"

@@ -45,6 +45,7 @@ def fit(
     steps: int = STEPS,
     seed: int = 0,
     device: torch.device | str = "cpu",
+    within: Occupancy | None = None,
     checkpoint: Path | None = None,
     resume: bool = False,
     progress: Progress = silent,
@@ -52,7 +53,7 @@ def fit(
     """Trains a field on posed images; returns it with its occupancy and the views it was seen from.
 
     Each step renders random pixels over random backgrounds and takes the mean squared error; the number of rays
-    follows a budget of samples. checkpoint: where resumable state is kept while it lasts; resume: continue from it,
+    follows a budget of samples. within: cells outside of which the scene is known to be empty. checkpoint: where resumable state is kept while it lasts; resume: continue from it,
     to the same result. Raises InputError for a scene that cannot be trained on, FieldcastError if the loss diverges.
     """
     require_checkpoint(checkpoint, resume)
@@ -60,7 +61,7 @@ def fit(
         raise InputError(f"{scene.source}: has no images to fit")
     field = build(spec_for(scene, kind) if isinstance(kind, str) else kind, seed).to(device)
     pixels = Pixels(scene, device)
-    tracker = OccupancyTracker(field, scene.cameras)
+    tracker = OccupancyTracker(field, scene.cameras, within)
     budget = sample_budget(field)
     rays, hidden = torch.tensor([512]), torch.zeros(1)
 
@@ -124,13 +125,14 @@ class Pixels:
 class OccupancyTracker:
     """Where a field in training is not empty: a decaying maximum of the densities found (Instant-NGP, appendix C).
 
-    density: [r^3], 1 / world unit; -1 where nobody has looked yet; -2 where no camera looks.
+    density: [r^3], 1 / world unit; -1 where nobody has looked yet; -2 where no camera looks, or outside of `within`.
     """
 
-    def __init__(self, field: Field, cameras: Cameras) -> None:
+    def __init__(self, field: Field, cameras: Cameras, within: Occupancy | None = None) -> None:
         self.field = field
         self.resolution = field.spec.occupancy
-        seen = seen_cells(cameras, field.spec.space, self.resolution).reshape(-1)
+        seen = seen_cells(cameras, field.spec.space, self.resolution)
+        seen = (seen if within is None else seen & within.cells().cpu()).reshape(-1)
         self.density = torch.where(seen, -1.0, -2.0).to(field.device)
         self._publish()
 

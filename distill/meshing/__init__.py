@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Annotated
+from typing import Annotated, Any
 
+import msgspec
 import numpy as np
 import torch
 from msgspec import Meta
@@ -16,9 +17,11 @@ from fieldcast.distill.meshing.sight import look_around
 from fieldcast.distill.meshing.surface import Level, best_level, level_set, shown_pieces, without_holes
 from fieldcast.distill.meshing.unwrap import unwrap
 from fieldcast.distill.viewpoints import Viewpoints
+from fieldcast.errors import InputError
 from fieldcast.fields.field import Field
 from fieldcast.fields.mesh import Mesh
 from fieldcast.fields.progress import Progress, silent
+from fieldcast.fields.spec import read
 
 VIEWS = 16  # from which depth is compared and pieces must be seen
 EYES = 32  # from which colours are looked at
@@ -32,6 +35,15 @@ class MeshSizes:
     resolution: Annotated[int, Meta(ge=8, le=1024)] = 256
     faces: Annotated[int, Meta(ge=100, le=10_000_000)] = 100_000
     texture: Annotated[int, Meta(ge=64, le=8192)] = 2048
+
+
+def mesh_sizes(sizes: dict[str, Any]) -> MeshSizes:
+    """The default sizes with some changed; values may be text, as typed on a command line."""
+    known = msgspec.to_builtins(MeshSizes())
+    for name in sizes:
+        if name not in known:
+            raise InputError(f"mesh has no size {name!r}; its sizes are {', '.join(known)}")
+    return read(MeshSizes, {**known, **sizes}, "sizes of mesh", lax=True)
 
 
 def mesh_of(
@@ -64,4 +76,4 @@ def mesh_of(
     return replace(mesh, uv=(at / sizes.texture).astype(np.float32), texture=texture), level
 
 
-__all__ = ["Level", "MeshSizes", "mesh_of"]
+__all__ = ["Level", "MeshSizes", "mesh_of", "mesh_sizes"]

@@ -9,7 +9,9 @@ import numpy as np
 from jaxtyping import Bool, Int64
 
 from fieldcast.errors import FieldcastError
-from fieldcast.fields.mesh import Mesh, groups
+from fieldcast.fields.mesh import Mesh, edges, groups
+
+PULL = 0.05  # of the way to their neighbours: how far vertices move that lie in one place
 
 
 def simplified(mesh: Mesh, faces: int) -> Mesh:
@@ -27,7 +29,7 @@ def simplified(mesh: Mesh, faces: int) -> Mesh:
     local = ((mesh.vertices - center) / size).astype(np.float32)
     vertices, kept = simplify(local, mesh.faces.astype(np.int32), target_count=faces)
     result = Mesh(vertices.astype(np.float64) * size + center, np.asarray(kept, np.int64))
-    return cut_apart(result.subset(proper(result)))
+    return pulled_apart(uncrossed(cut_apart(result.subset(proper(result)))))
 
 
 def proper(mesh: Mesh) -> Bool[np.ndarray, " f"]:
@@ -78,3 +80,48 @@ def _joined(
     order = order[paired[order]]
     pairs = np.stack([corner[order[forth[order]]], corner[order[~forth[order]]]], -1)
     return groups(len(known), np.concatenate([pairs.reshape(-1, 2), kept]))
+
+
+def uncrossed(mesh: Mesh) -> Mesh:
+    """The same surface with vertices added at the middle of edges that still have four faces or more, one for each two
+    of them: a surface that touches itself along an edge may hang together around both of its ends.
+    """
+    pairs, _ = edges(mesh.faces)
+    found, counts = np.unique(pairs, axis=0, return_counts=True)
+    faces, vertices = mesh.faces, mesh.vertices
+    for u, v in found[counts > 2].tolist():
+        forth, back = _along(faces, u, v), _along(faces, v, u)
+        if len(forth) != len(back):
+            continue  # faces disagree about the outside
+        for f, g in zip(forth.tolist(), back.tolist(), strict=True):
+            vertices = np.concatenate([vertices, vertices[[u, v]].mean(0, keepdims=True)])
+            new = [_halves(faces[f], u, v, len(vertices) - 1), _halves(faces[g], v, u, len(vertices) - 1)]
+            faces = faces.copy()
+            faces[f], faces[g] = new[0][0], new[1][0]
+            faces = np.concatenate([faces, [new[0][1], new[1][1]]])
+    return Mesh(vertices, faces)
+
+
+def _along(faces: Int64[np.ndarray, "f 3"], u: int, v: int) -> Int64[np.ndarray, " k"]:
+    """The faces that have v after u."""
+    return ((faces == u) & (np.roll(faces, -1, -1) == v)).any(-1).nonzero()[0]
+
+
+def _halves(face: Int64[np.ndarray, " 3"], u: int, v: int, middle: int) -> Int64[np.ndarray, "2 3"]:
+    """A face that has v after u, cut in two at the middle of that edge."""
+    return np.stack([np.where(face == v, middle, face), np.where(face == u, middle, face)])
+
+
+def pulled_apart(mesh: Mesh) -> Mesh:
+    """The same with vertices that lie in one place moved a little towards their neighbours, so that readers which merge
+    what lies in one place find the surface closed too.
+    """
+    _, which, counts = np.unique(mesh.vertices, axis=0, return_inverse=True, return_counts=True)
+    double = counts[which.reshape(-1)] > 1
+    sums, number = np.zeros_like(mesh.vertices), np.bincount(mesh.faces.reshape(-1), minlength=len(mesh.vertices))
+    for k in range(3):
+        others = mesh.vertices[mesh.faces[:, [(k + 1) % 3, (k + 2) % 3]]].mean(1)
+        for axis in range(3):
+            sums[:, axis] += np.bincount(mesh.faces[:, k], others[:, axis], len(sums))
+    towards = sums / np.maximum(number, 1)[:, None]
+    return Mesh(np.where(double[:, None], mesh.vertices + PULL * (towards - mesh.vertices), mesh.vertices), mesh.faces)

@@ -1,4 +1,4 @@
-"""From opacity on a grid to one clean surface: the level that agrees with the teacher's depth, without what nobody sees."""
+"""From opacity on a grid to a surface: the level that agrees with the teacher's depth, without what nobody sees."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Bool, Int64
 
 from fieldcast.distill.meshing.opacity import Grid
 from fieldcast.distill.meshing.sight import CAP, Sight, mistakes

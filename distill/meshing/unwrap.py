@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Bool, Float32, Float64, Int64
+from jaxtyping import Float32, Float64, Int64
 
 from fieldcast.errors import InputError
 from fieldcast.fields.mesh import Mesh, groups, neighbors, unit
