@@ -195,7 +195,15 @@ def convert(
     """
     console = Console(quiet, as_json)
     run_options: dict[str, Any] = {"steps": steps, "seed": seed, "resume": resume}
-    shown: dict[str, Any] = {"sizes": parsed_sizes(sizes), "views": views, "page": page, "device": device, "force": force}
+    shown: dict[str, Any] = {
+        "sizes": parsed_sizes(sizes),
+        "views": views,
+        "page": page,
+        "device": device,
+        "force": force,
+    }
+    if kind == "mesh" and is_mesh(source):
+        raise InputError(f"{source}: is a mesh already; give --to one of {KIND_NAMES}")
     if kind == "mesh":
         to_mesh(console, source, out, seed=seed, **shown)
         return

@@ -7,7 +7,7 @@ import html
 import io
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from PIL import Image as Picture
@@ -102,6 +102,7 @@ def lost(teacher: Field, student: Field) -> list[str]:
     return lines
 
 
+@runtime_checkable
 class Comparison(Protocol):
     """What a page is written about: a `Report`, or one of another kind of target."""
 

@@ -53,8 +53,9 @@ def fit(
     """Trains a field on posed images; returns it with its occupancy and the views it was seen from.
 
     Each step renders random pixels over random backgrounds and takes the mean squared error; the number of rays
-    follows a budget of samples. within: cells outside of which the scene is known to be empty. checkpoint: where resumable state is kept while it lasts; resume: continue from it,
-    to the same result. Raises InputError for a scene that cannot be trained on, FieldcastError if the loss diverges.
+    follows a budget of samples. within: cells outside of which the scene is known to be empty. checkpoint: where
+    resumable state is kept while it lasts; resume: continue from it, to the same result. Raises InputError for a scene
+    that cannot be trained on, FieldcastError if the loss diverges.
     """
     require_checkpoint(checkpoint, resume)
     if not len(scene):

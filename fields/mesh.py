@@ -37,7 +37,8 @@ class Mesh:
 
     def corners(self) -> Float64[np.ndarray, "f 3 3"]:
         """The world positions of each face's corners."""
-        return self.vertices[self.faces]
+        corners: Float64[np.ndarray, "f 3 3"] = self.vertices[self.faces]
+        return corners
 
     def normals(self) -> Float64[np.ndarray, "f 3"]:
         """Outward normals of the faces, as long as twice their areas."""
@@ -72,7 +73,9 @@ class Mesh:
 
 def unit(vectors: Float64[np.ndarray, "n 3"]) -> Float64[np.ndarray, "n 3"]:
     """Vectors at length 1; those of length 0 stay as they are."""
-    return vectors / np.maximum(np.linalg.norm(vectors, axis=-1, keepdims=True), 1e-30)
+    length = np.linalg.norm(vectors, axis=-1, keepdims=True)
+    result: Float64[np.ndarray, "n 3"] = vectors / np.maximum(length, 1e-30)
+    return result
 
 
 def edges(faces: Faces) -> tuple[Int64[np.ndarray, "e3 2"], Int64[np.ndarray, " e3"]]:

@@ -37,7 +37,8 @@ def proper(mesh: Mesh) -> Bool[np.ndarray, " f"]:
     ordered: Int64[np.ndarray, "f 3"] = np.sort(mesh.faces, -1)
     different = (ordered[:, 0] < ordered[:, 1]) & (ordered[:, 1] < ordered[:, 2])
     _, which, counts = np.unique(ordered, axis=0, return_inverse=True, return_counts=True)
-    return different & (counts[which.reshape(-1)] % 2 == 1)
+    result: Bool[np.ndarray, " f"] = different & (counts[which.reshape(-1)] % 2 == 1)
+    return result
 
 
 def cut_apart(mesh: Mesh) -> Mesh:
@@ -104,7 +105,8 @@ def uncrossed(mesh: Mesh) -> Mesh:
 
 def _along(faces: Int64[np.ndarray, "f 3"], u: int, v: int) -> Int64[np.ndarray, " k"]:
     """The faces that have v after u."""
-    return ((faces == u) & (np.roll(faces, -1, -1) == v)).any(-1).nonzero()[0]
+    found: Int64[np.ndarray, " k"] = ((faces == u) & (np.roll(faces, -1, -1) == v)).any(-1).nonzero()[0]
+    return found
 
 
 def _halves(face: Int64[np.ndarray, " 3"], u: int, v: int, middle: int) -> Int64[np.ndarray, "2 3"]:

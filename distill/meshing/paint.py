@@ -138,4 +138,5 @@ def spread(place: Int64[np.ndarray, " m"], colors: Float32[np.ndarray, "m 3"], s
     picture, empty = np.zeros((size * size, 3), np.uint8), np.ones(size * size, bool)
     picture[place], empty[place] = np.round(colors.clip(0, 1) * 255).astype(np.uint8), False
     y, x = distance_transform_edt(empty.reshape(size, size), return_distances=False, return_indices=True)
-    return picture.reshape(size, size, 3)[y, x]
+    whole: UInt8[np.ndarray, "h w 3"] = picture.reshape(size, size, 3)[y, x]
+    return whole

@@ -1,4 +1,4 @@
-"""How alike a field and a mesh are, whichever was made from the other: pictures, depth, distance, and how it is closed."""
+"""How alike a field and a mesh are, whichever was made from the other: pictures, depth and distances."""
 
 from __future__ import annotations
 

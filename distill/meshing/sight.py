@@ -5,7 +5,7 @@ Letters: R rays, P points.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -46,7 +46,8 @@ class Sight:
     def points(self, depth: Float64[np.ndarray, " r"]) -> Float64[np.ndarray, "p 3"]:
         """Where rays end that have a depth."""
         ends = np.isfinite(depth)
-        return self.origins[ends] + depth[ends, None] * self.directions[ends]
+        points: Float64[np.ndarray, "p 3"] = self.origins[ends] + depth[ends, None] * self.directions[ends]
+        return points
 
     def hits(self, caster: Caster) -> tuple[Float64[np.ndarray, " r"], Int64[np.ndarray, " r"]]:
         """How far away the rays meet a mesh, world units, and in which face; infinity and -1 where they do not."""
@@ -74,8 +75,6 @@ def _in_the_box(
     field: Field, origins: torch.Tensor, directions: torch.Tensor
 ) -> tuple[Float64[np.ndarray, " r"], Float64[np.ndarray, " r"]]:
     """Where rays enter and leave the box, bounded or not."""
-    from dataclasses import replace
-
     near, far = entry_and_exit(replace(field.spec.space, contraction="none"), origins, directions)
     return near.double().numpy(), far.double().numpy()
 

@@ -14,8 +14,9 @@ from fieldcast.fields.mesh import Mesh, groups, neighbors
 from fieldcast.fields.progress import Progress, silent
 from fieldcast.fields.scenes.mesh import Caster
 
-# Optical depths of a cell that are tried: from a haze to what is as good as opaque.
-TRIED = tuple(2.0**k for k in range(-5, 3))
+FIRST = 0.5  # optical depth of a cell at the level that is tried first
+FACTORS = (2.0, 2.0**0.5)  # between the levels that are tried, first roughly, then finely
+MOST = 10  # levels tried
 RAYS = 100_000  # that judge a level
 SHOWN = 3  # rays that must meet a piece of surface for it to be kept
 AGREED = 0.5  # of them must end there in the teacher too
@@ -34,29 +35,38 @@ class Level:
 
 
 def best_level(grid: Grid, sight: Sight, unit: float, progress: Progress = silent) -> Level:
-    """The level whose surface lies where the teacher's depth says; unit: half the longest side of the box."""
+    """The level whose surface lies where the teacher's depth says, found by walking downhill from FIRST.
+
+    unit: half the longest side of the box.
+    """
     peak, few = float(grid.values.max()), sight.thinned(RAYS)
+    if peak <= 0:
+        raise FieldcastError("the field is empty: it has no density that would show anywhere in its box")
     errors: dict[float, float] = {}
 
-    def judge(tau: float) -> None:
-        opacity = 1 - math.exp(-tau)
-        if opacity < peak:
-            mesh = level_set(grid, opacity)
-            t, _ = few.hits(Caster([mesh.surface()]))
-            wrong = mistakes(few, t, CAP * unit)[0]
-            errors[tau] = float(wrong.mean()) if len(wrong) else math.inf
-        progress(min(len(errors), len(TRIED) + 2), len(TRIED) + 2, "choosing the level")
+    def error(tau: float) -> float:
+        if tau not in errors:
+            errors[tau] = depth_error(grid, 1 - math.exp(-tau), few, CAP * unit)
+            progress(min(len(errors), MOST), MOST, "choosing the level")
+        return errors[tau]
 
-    for tau in TRIED:
-        judge(tau)
-    if not errors:
-        raise FieldcastError("the field is empty: no level of its density encloses anything")
-    best = min(errors, key=lambda tau: errors[tau])
-    for tau in (best / math.sqrt(2), best * math.sqrt(2)):
-        judge(tau)
-    best = min(errors, key=lambda tau: errors[tau])
-    tried = tuple((tau / grid.cell, error) for tau, error in sorted(errors.items()))
+    best = min(FIRST, -math.log1p(-peak * 0.5))
+    for factor in FACTORS:
+        while len(errors) < MOST:
+            lower, higher = best / factor, best * factor
+            candidates = [best, lower, *([higher] if 1 - math.exp(-higher) < peak else [])]
+            before, best = best, min(candidates, key=error)
+            if best == before:
+                break
+    tried = tuple((tau / grid.cell, value) for tau, value in sorted(errors.items()))
     return Level(1 - math.exp(-best), best / grid.cell, errors[best], tried)
+
+
+def depth_error(grid: Grid, opacity: float, sight: Sight, cap: float) -> float:
+    """The mean error of the depth of the surface at a level, world units, where it or the teacher has one."""
+    t, _ = sight.hits(Caster([level_set(grid, opacity).surface()]))
+    wrong, _ = mistakes(sight, t, cap)
+    return float(wrong.mean()) if len(wrong) else math.inf
 
 
 def level_set(grid: Grid, opacity: float) -> Mesh:

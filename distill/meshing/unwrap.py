@@ -21,7 +21,7 @@ STEEP = 0.45  # the least cosine between a face and the axis that it is seen alo
 PULL = 0.35  # how much each neighbour's axis counts: fewer and larger charts
 SMOOTHING = 8  # rounds in which faces look at their neighbours' axes
 MARGIN = 2  # texels around a chart: neighbours must not shine through where it is seen from afar
-ROUNDS = 6  # of taking apart what covers itself
+ROUNDS = 3  # of taking apart what covers itself
 CHUNK = 1 << 21  # texels looked at together
 
 
@@ -70,7 +70,8 @@ def chosen_axes(mesh: Mesh, links: Int64[np.ndarray, "p 2"]) -> Int64[np.ndarray
         for to, of in (links.T, links.T[::-1]):
             votes += np.bincount(to * len(AXES) + axis[of], minlength=votes.size).reshape(votes.shape)
         axis = np.where(allowed, cosine + PULL * votes, -np.inf).argmax(-1)
-    return axis.astype(np.int64)
+    result: Int64[np.ndarray, " f"] = axis.astype(np.int64)
+    return result
 
 
 def projected(mesh: Mesh, axis: Int64[np.ndarray, " f"]) -> Float64[np.ndarray, "f 3 2"]:

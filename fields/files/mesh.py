@@ -60,6 +60,7 @@ def _files(path: Path) -> list[Path]:
 
 
 def _png(mesh: Mesh) -> bytes:
+    assert mesh.texture is not None
     buffer = io.BytesIO()
     Image.fromarray(mesh.texture).save(buffer, "PNG", compress_level=3)
     return buffer.getvalue()
