@@ -39,6 +39,8 @@ from fieldcast.fields.scenes.surfaces import Surface
 BOX = Space((-1.0, -1.5, 2.0, 1.0, 0.5, 4.0))
 MIDDLE = torch.tensor([0.1, -0.6, 3.05])
 RADIUS, SIDE = 0.6, 0.9
+STEEP = 60.0
+AT_HALF = math.log(STEEP * math.log(2))  # the log density at which the depth below it, sigma / STEEP, is log 2
 RED, BLUE = (0.9, 0.2, 0.1), (0.1, 0.3, 0.8)
 SMALL = MeshSizes(resolution=48, faces=3000, texture=256)
 
@@ -51,8 +53,8 @@ class Solid(Field):
         self.inside, self.paint = inside, paint
 
     def features(self, x: Tensor) -> Tensor:
-        """The density rises from next to nothing to 150 / world unit within 0.1."""
-        return torch.cat([(60 * self.inside(x)).clamp(-5, 5)[:, None], x], -1)
+        """The density rises as exp(STEEP x): half of the light ends before x = 0, where `inside` says that it begins."""
+        return torch.cat([(STEEP * self.inside(x) + AT_HALF).clamp(-5, 5.5)[:, None], x], -1)
 
     def color(self, features: Tensor, d: Tensor) -> Tensor:
         return self.paint(features[:, 1:], d)
@@ -100,7 +102,7 @@ def test_the_level_is_where_the_density_has_it() -> None:
     field = Solid(inside_ball, two_colors)
     mesh, level = mesh_of(field, MeshSizes(resolution=96, faces=100_000, texture=512), textured=False)
     depth = inside_ball(torch.from_numpy(mesh.vertices).float())
-    expected = math.log(level.density * BOX.unit) / 60
+    expected = (math.log(level.density * BOX.unit) - AT_HALF) / STEEP
     assert float((depth - expected).abs().max()) < 1 / 96
     assert level.opacity == pytest.approx(1 - math.exp(-level.density * 2 / 96))
     assert min(error for _, error in level.tried) == level.error < 2 / 96
@@ -134,7 +136,7 @@ def test_haze_that_the_teacher_lets_light_through_is_left_out() -> None:
 
     def with_sheet(x: Tensor) -> Tensor:
         sheet = 0.001 - (x[:, 2] - 3.9).abs()
-        return torch.maximum(inside_ball(x), torch.where(sheet > -0.02, -0.006, sheet))
+        return torch.maximum(inside_ball(x), torch.where(sheet > -0.02, 0.0, -1.0))
 
     mesh, level = mesh_of(Solid(with_sheet, two_colors), SMALL, textured=False)
     assert level.density > 0
