@@ -161,6 +161,7 @@ def fit(
 @SIZES
 @click.option("--views", default=8, show_default=True, type=click.IntRange(1, 1000), help="Views to compare on.")
 @click.option("--report", "page", type=click.Path(path_type=Path), help="Also write a page (.html) or pictures (.png).")
+@OUTSIDE
 @DEVICE
 @RESUME
 @FORCE
@@ -175,6 +176,7 @@ def convert(
     sizes: tuple[str, ...],
     views: int,
     page: Path | None,
+    allow_outside: bool,
     device: str,
     resume: bool,
     force: bool,
@@ -194,7 +196,7 @@ def convert(
     fieldcast convert spot.glb spot.safetensors --to hashgrid
     """
     console = Console(quiet, as_json)
-    run_options: dict[str, Any] = {"steps": steps, "seed": seed, "resume": resume}
+    run_options: dict[str, Any] = {"steps": steps, "seed": seed, "resume": resume, "allow_outside": allow_outside}
     shown: dict[str, Any] = {
         "sizes": parsed_sizes(sizes),
         "views": views,
@@ -313,11 +315,17 @@ def from_mesh(
     from fieldcast.distill.report import check_report_name
     from fieldcast.fields.files import checked_suffix, save, sha256
     from fieldcast.fields.files.atomic import check_writable
+    from fieldcast.fields.kinds import kind_class
+    from fieldcast.fields.scenes.mesh import read_surfaces
 
     check_writable(checked_suffix(out), force)
     if page:
         check_report_name(page)
         check_writable(page, force)
+    kind_class(kind)
+    surfaces, notes = read_surfaces(source, options["allow_outside"])
+    for line in notes:
+        console.say(f"note: {line}")
     options |= {"device": chosen_device(device), "checkpoint": checkpoint_of(out)}
     start = time.perf_counter()
     with console.progress(f"to {kind}") as progress:
@@ -325,7 +333,8 @@ def from_mesh(
     run = {"seed": options["seed"], "seconds": time.perf_counter() - start}
     save(field, out, provenance=provenance(str(source), sha256(source)), force=force)
     with console.progress("compare") as progress:
-        result = report_on_field(source, field, views=views, seed=options["seed"], run=run, progress=progress)
+        size = source.stat().st_size
+        result = report_on_field(surfaces, size, field, views=views, seed=options["seed"], run=run, progress=progress)
     show_mesh_report(console, result, source, out, page, force)
 
 

@@ -24,6 +24,7 @@ from fieldcast.fields.progress import Progress, silent
 from fieldcast.fields.spec import read
 
 VIEWS = 16  # from which depth is compared and pieces must be seen
+PIXELS = 200  # a side of theirs
 EYES = 32  # from which colours are looked at
 TOLERANCE = 2.0  # cells by which a surface may lie off the teacher's depth and still be the one that it shows
 
@@ -32,7 +33,7 @@ TOLERANCE = 2.0  # cells by which a surface may lie off the teacher's depth and 
 class MeshSizes:
     """resolution: cells along the longest side of the box. faces: at most about so many. texture: texels a side."""
 
-    resolution: Annotated[int, Meta(ge=8, le=1024)] = 256
+    resolution: Annotated[int, Meta(ge=8, le=512)] = 256
     faces: Annotated[int, Meta(ge=100, le=10_000_000)] = 100_000
     texture: Annotated[int, Meta(ge=64, le=8192)] = 2048
 
@@ -59,7 +60,7 @@ def mesh_of(
     textured: with a texture; else with colours at the vertices. Raises FieldcastError when the field is empty.
     """
     sizes = sizes or MeshSizes()
-    viewpoints, generator = Viewpoints(field, (200, 200)), torch.Generator().manual_seed(seed)
+    viewpoints, generator = Viewpoints(field, (PIXELS, PIXELS)), torch.Generator().manual_seed(seed)
     grid = opacity_grid(field, sizes.resolution, progress)
     sight, _ = look_around(field, viewpoints.draw(VIEWS, generator), progress)
     level = best_level(grid, sight, field.spec.space.unit, progress)

@@ -12,6 +12,7 @@ from fieldcast.distill.meshing.report import MeshReport, likeness, scattered
 from fieldcast.distill.report import describe
 from fieldcast.fields.field import Field
 from fieldcast.fields.fit import fit, spec_for
+from fieldcast.fields.kinds import default_spec
 from fieldcast.fields.occupancy import Occupancy
 from fieldcast.fields.progress import Progress, silent
 from fieldcast.fields.scenes import open_scene
@@ -34,14 +35,16 @@ def field_of_mesh(
     checkpoint: Path | None = None,
     resume: bool = False,
     progress: Progress = silent,
+    allow_outside: bool = False,
 ) -> Field:
     """A field of a kind that shows a mesh as it is, without light; in the frame of the mesh.
 
     It is only taught near the surface: elsewhere it is empty, within as well as without.
     """
-    scene = open_scene(path, "train", progress=progress)
+    default_spec(kind).resized(sizes or {})  # what is wrong with them is said before anything is looked at
+    scene = open_scene(path, "train", progress=progress, allow_outside=allow_outside)
     spec = spec_for(scene, kind).resized(sizes or {})
-    shell = cells_of(read_surfaces(path)[0], spec.space, spec.occupancy)
+    shell = cells_of(read_surfaces(path, allow_outside)[0], spec.space, spec.occupancy)
     return fit(
         scene, spec, steps=steps or STEPS, seed=seed, device=device, within=shell, checkpoint=checkpoint,
         resume=resume, progress=progress,
@@ -59,15 +62,21 @@ def cells_of(surfaces: list[Surface], space: Space, resolution: int) -> Occupanc
 
 
 def report_on_field(
-    path: Path, field: Field, *, views: int, seed: int, run: dict[str, Any], progress: Progress = silent
+    surfaces: list[Surface],
+    size: int,
+    field: Field,
+    *,
+    views: int,
+    seed: int,
+    run: dict[str, Any],
+    progress: Progress = silent,
 ) -> MeshReport:
-    """Compares a field with the mesh that it was made of, from views that it was not fitted to."""
-    surfaces, lost = read_surfaces(path)[0], []
-    cameras = comparison_views(field, views, seed)
+    """Compares a field with the mesh that it was made of, a file of `size` bytes, from views that it did not learn."""
+    lost, cameras = list[str](), comparison_views(field, views, seed)
     like = likeness(field, surfaces, cameras, mesh_first=True, progress=progress)
     faces = sum(len(s) for s in surfaces)
     numbers = 9 * faces + sum(s.texture.size for s in surfaces if s.texture is not None)
-    teacher = {"kind": "mesh", "faces": faces, "parameters": numbers, "bytes": path.stat().st_size}
+    teacher = {"kind": "mesh", "faces": faces, "parameters": numbers, "bytes": size}
     teacher["seconds_per_view"] = like.fidelity.seconds[0]
     resolution = getattr(field.spec.sizes, "resolution", None)
     if resolution:

@@ -40,8 +40,8 @@ def best_level(grid: Grid, sight: Sight, unit: float, progress: Progress = silen
     unit: half the longest side of the box.
     """
     peak, few = float(grid.values.max()), sight.thinned(RAYS)
-    if peak <= 0:
-        raise FieldcastError("the field is empty: it has no density that would show anywhere in its box")
+    if peak <= 0 or not np.isfinite(sight.depth).any():
+        raise FieldcastError("the field is empty: no ray ends in its box, where a surface would be")
     errors: dict[float, float] = {}
 
     def error(tau: float) -> float:

@@ -22,7 +22,7 @@ PULL = 0.35  # how much each neighbour's axis counts: fewer and larger charts
 SMOOTHING = 8  # rounds in which faces look at their neighbours' axes
 MARGIN = 2  # texels around a chart: neighbours must not shine through where it is seen from afar
 ROUNDS = 3  # of taking apart what covers itself
-CHUNK = 1 << 21  # texels looked at together
+CHUNK = 1 << 19  # texels looked at together
 
 
 @dataclass(frozen=True)
