@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
 from jaxtyping import Bool, Float
-from torch import Tensor
+from torch import Tensor, nn
 
 from fieldcast.errors import InputError
 from fieldcast.fields.cameras import Cameras, Rays
@@ -46,6 +47,7 @@ def fit(
     seed: int = 0,
     device: torch.device | str = "cpu",
     within: Occupancy | None = None,
+    rates: Callable[[Field], list[tuple[list[nn.Parameter], float]]] | None = None,
     checkpoint: Path | None = None,
     resume: bool = False,
     progress: Progress = silent,
@@ -53,9 +55,10 @@ def fit(
     """Trains a field on posed images; returns it with its occupancy and the views it was seen from.
 
     Each step renders random pixels over random backgrounds and takes the mean squared error; the number of rays
-    follows a budget of samples. within: cells outside of which the scene is known to be empty. checkpoint: where
-    resumable state is kept while it lasts; resume: continue from it, to the same result. Raises InputError for a scene
-    that cannot be trained on, FieldcastError if the loss diverges.
+    follows a budget of samples. within: cells outside of which the scene is known to be empty. rates: groups of
+    parameters and their learning rates (default: the field's own). checkpoint: where resumable state is kept while it
+    lasts; resume: continue from it, to the same result. Raises InputError for a scene that cannot be trained on,
+    FieldcastError if the loss diverges.
     """
     require_checkpoint(checkpoint, resume)
     if not len(scene):
@@ -89,6 +92,7 @@ def fit(
         steps,
         seed,
         f"fit {field.spec.kind}",
+        rates=rates(field) if rates else None,
         state={"density": tracker.density, "rays": rays, "hidden": hidden},
         identity={"source": scene.source, "views": len(scene), "pixels": len(pixels.colors)},
         checkpoint=checkpoint,

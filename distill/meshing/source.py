@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 
 from fieldcast.distill.fidelity import comparison_views
 from fieldcast.distill.meshing.report import MeshReport, likeness, scattered
@@ -21,6 +23,7 @@ from fieldcast.fields.scenes.surfaces import Surface
 from fieldcast.fields.space import Space
 
 STEPS = 800
+GENTLE = 2e-3  # learning rate
 DENSE = 16  # points of the surface for each cell that it may cross
 
 
@@ -44,11 +47,30 @@ def field_of_mesh(
     default_spec(kind).resized(sizes or {})  # what is wrong with them is said before anything is looked at
     scene = open_scene(path, "train", progress=progress, allow_outside=allow_outside)
     spec = spec_for(scene, kind).resized(sizes or {})
+    steps = steps or STEPS
     shell = cells_of(read_surfaces(path, allow_outside)[0], spec.space, spec.occupancy)
     return fit(
-        scene, spec, steps=steps or STEPS, seed=seed, device=device, within=shell, checkpoint=checkpoint,
-        resume=resume, progress=progress,
+        scene, spec, steps=steps, seed=seed, device=device, within=shell, checkpoint=checkpoint,
+        rates=lambda field: gentle_rates(field, steps), resume=resume, progress=progress,
     )  # fmt: skip
+
+
+def gentle_rates(field: Field, steps: int) -> list[tuple[list[nn.Parameter], float]]:
+    """The field's own learning rates for a run of `steps`, but at most GENTLE for the network of colours.
+
+    All samples lie at the surface, whose colours it learns from the first step on. At the rate of the tables its units
+    die where the surface is dark beside bright: spot's patches stayed grey.
+    """
+    network, groups = getattr(field, "color_net", None), []
+    colors = [] if network is None else list(network.parameters())
+    known = {id(p) for p in colors}
+    for parameters, rate in field.learning_rates():
+        rate *= field.stride(steps)
+        for part, limit in ((False, math.inf), (True, GENTLE)):
+            group = [p for p in parameters if (id(p) in known) == part]
+            if group:
+                groups.append((group, min(rate, limit)))
+    return groups
 
 
 def cells_of(surfaces: list[Surface], space: Space, resolution: int) -> Occupancy:
