@@ -22,7 +22,7 @@ from fieldcast.fields.scenes.mesh import read_surfaces
 from fieldcast.fields.scenes.surfaces import Surface
 from fieldcast.fields.space import Space
 
-STEPS = 800
+STEPS = 600
 GENTLE = 2e-3  # learning rate
 DENSE = 16  # points of the surface for each cell that it may cross
 
