@@ -142,7 +142,7 @@ def test_what_nobody_sees_is_left_out() -> None:
 
 
 def test_haze_that_the_teacher_lets_light_through_is_left_out() -> None:
-    """A sheet above the ball whose density of 100 is above the level, but so thin that four fifths of the light pass."""
+    """A sheet above the ball whose density of 100 is above the level, so thin that four fifths of the light pass."""
     log_density, half, height = math.log(100), 0.001, 2 + 43.5 / 24
 
     def with_sheet(x: Tensor) -> Tensor:
