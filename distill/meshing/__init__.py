@@ -69,7 +69,7 @@ def mesh_of(
     mesh = simplified(shown_pieces(mesh, sight, tolerance), sizes.faces)
     mesh = shown_pieces(mesh, sight, tolerance)  # without the crumbs that have come off
     centers = viewpoints.draw(EYES, generator).centers.double().numpy()
-    sides = seen_sides(mesh, centers, grid.cell / 2)
+    sides = seen_sides(mesh, centers, grid.cell / 2, progress)
     if not textured:
         return replace(mesh, colors=vertex_colors(field, mesh, sides, grid.cell, progress)), level
     at, texels = unwrap(mesh, sizes.texture, progress)

@@ -34,7 +34,7 @@ class Sides:
     share: Float64[np.ndarray, "f d"]
 
 
-def seen_sides(mesh: Mesh, centers: Float64[np.ndarray, "v 3"], tolerance: float) -> Sides:
+def seen_sides(mesh: Mesh, centers: Float64[np.ndarray, "v 3"], tolerance: float, progress: Progress = silent) -> Sides:
     """The cameras that see each face best: in front of it, nothing between by more than `tolerance` world units.
 
     A face that none sees is looked at from straight above, from a hundred tolerances away.
@@ -51,6 +51,7 @@ def seen_sides(mesh: Mesh, centers: Float64[np.ndarray, "v 3"], tolerance: float
         start = np.broadcast_to(center, (len(front), 3))
         t, _ = caster.meet(start, d[front].astype(np.float32))
         cosine[front, k] = np.where(t > distance[front] - tolerance, facing[front], 0)
+        progress(k + 1, len(centers), "looking from where faces are seen")
     best = np.argsort(-cosine, axis=-1, kind="stable")[:, :DIRECTIONS]
     share, eyes = np.take_along_axis(cosine, best, -1), centers[best]
     unseen = share[:, 0] == 0
