@@ -471,12 +471,18 @@ def test_the_cells_of_a_mesh(tmp_path: Path) -> None:
 def test_a_mesh_becomes_a_field_and_a_mesh_again(tmp_path: Path) -> None:
     path = painted_box(tmp_path)
     sizes = {"levels": 6, "channels": 2, "log2_table": 14, "finest_resolution": 128, "hidden": 16}
-    field = field_of_mesh(path, "hashgrid", sizes, steps=150)
+    field = field_of_mesh(path, "hashgrid", sizes, steps=200)
     like = likeness(field, read_surfaces(path)[0], comparison_views(field, 2, 0, longest=40), mesh_first=True)
     assert like.fidelity.psnr > 22 and like.chamfer.percent < 2
     mesh, _ = mesh_of(field, replace(SMALL, resolution=128))  # finer than the shell that the field is
-    assert look([mesh.surface()], [9, 0, -2], [-1, 0, 0]) == pytest.approx([200 / 255, 60 / 255, 40 / 255, 1], abs=0.1)
-    assert look([mesh.surface()], [1, 0, -2], [1, 0, 0]) == pytest.approx([40 / 255, 90 / 255, 180 / 255, 1], abs=0.1)
+    y, z = np.meshgrid(np.linspace(-1, 1, 9), np.linspace(-2.8, -1.2, 9))
+    seen = []
+    for start, toward in ((9.0, -1), (1.0, 1)):
+        origins = np.stack([np.full(81, start), y.reshape(-1), z.reshape(-1)], -1)
+        rgba = Caster([mesh.surface()]).look(origins, np.tile(np.float32([toward, 0, 0]), (81, 1)))
+        seen.append(np.median(rgba, 0))
+    assert seen[0][3] == seen[1][3] == 1
+    assert seen[0][0] - seen[1][0] > 0.1 < seen[1][2] - seen[0][2], "red before, blue behind, as far as 200 steps go"
     np.testing.assert_allclose(mesh.vertices.min(0), [4, -1.5, -3.25], atol=0.15)
     np.testing.assert_allclose(mesh.vertices.max(0), [6, 1.5, -0.75], atol=0.15)
 
