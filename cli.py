@@ -19,7 +19,7 @@ from fieldcast.process import prepare
 
 if TYPE_CHECKING:
     from fieldcast.distill.edits import Edits
-    from fieldcast.distill.report import Report
+    from fieldcast.distill.report import Comparison
     from fieldcast.fields.field import Field
     from fieldcast.fields.files import Provenance
     from fieldcast.fields.splats import Splats
@@ -160,7 +160,7 @@ def fit(
 @cli.command()
 @click.argument("source", metavar="IN", type=click.Path(path_type=Path))
 @click.argument("out", type=click.Path(path_type=Path))
-@click.option("--to", "kind", required=True, metavar="KIND", help=f"One of {KIND_NAMES}, splats.")
+@click.option("--to", "kind", required=True, metavar="KIND", help=f"One of {KIND_NAMES}, splats, mesh.")
 @click.option(
     "--recipe",
     default="fast",
@@ -174,6 +174,7 @@ def fit(
 @SIZES
 @click.option("--views", default=8, show_default=True, type=click.IntRange(1, 1000), help="Views to compare on.")
 @click.option("--report", "page", type=click.Path(path_type=Path), help="Also write a page (.html) or pictures (.png).")
+@OUTSIDE
 @DEVICE
 @RESUME
 @FORCE
@@ -190,6 +191,7 @@ def convert(
     sizes: tuple[str, ...],
     views: int,
     page: Path | None,
+    allow_outside: bool,
     device: str,
     resume: bool,
     force: bool,
@@ -197,18 +199,28 @@ def convert(
     quiet: bool,
     debug: bool,
 ) -> None:
-    """A field or splats to another kind, format or other sizes, without images.
+    """A field, splats or a textured mesh to another kind, format or other sizes, without images.
 
-    Ends with a report: how faithful the result is to its source on views that were not trained on.
+    Ends with a report: how faithful the result is to its source on views that were not trained on. Meshes are .glb,
+    .obj or .ply, in the world frame of the field; their sizes are resolution, faces and texture.
 
     \b
     fieldcast convert lego.safetensors lego-mlp.safetensors --to mlp
     fieldcast convert lego.safetensors small.safetensors --to vm --size resolution=128 --report small.html
     fieldcast convert lego.safetensors exact.safetensors --to vm --target-db 42
     fieldcast convert lego.safetensors lego.ply --to splats --size count=50000
+    fieldcast convert lego.safetensors lego.glb --to mesh --size faces=50000 --size texture=1024
     fieldcast convert capture.spz capture.safetensors --to hashgrid
+    fieldcast convert spot.glb spot.safetensors --to hashgrid
     """
     console = Console(quiet, as_json)
+    if kind == "mesh" or is_mesh(source):
+        if target_db is not None or budget is not None:
+            raise InputError("--target-db, --budget: conversions to and from meshes are told their --steps and sizes")
+        shown = {"views": views, "page": page, "device": device, "force": force, "sizes": parsed_sizes(sizes)}
+        options = {"steps": steps, "seed": seed, "resume": resume, "allow_outside": allow_outside}
+        convert_mesh(console, source, out, kind, options, shown)
+        return
     from fieldcast.distill.report import check_report_name, report, write_report
     from fieldcast.distill.scenes import SPLATS, How, convert_scene
     from fieldcast.fields.files import ancestry, checked_splat_suffix, checked_suffix, save, sha256
@@ -368,6 +380,111 @@ def parsed_edits(
         tuple(Addition(opened(file, device), place) for file, place in asked),
     )
     return edits, [file for file, _ in asked]
+
+
+def is_mesh(path: Path) -> bool:
+    """Whether a file is a mesh, by its name; of a .ply, which may be splats, by its header."""
+    from fieldcast.fields.scenes import MESH_SUFFIXES
+
+    if path.suffix.lower() not in MESH_SUFFIXES:
+        return False
+    from fieldcast.fields.files import holds_splats
+
+    return not holds_splats(path)
+
+
+def convert_mesh(
+    console: Console, source: Path, out: Path, kind: str, options: dict[str, Any], shown: dict[str, Any]
+) -> None:
+    """`convert` with a mesh at one of its ends. options: of training; shown: of the report and of both ways."""
+    if kind in ("mesh", "splats") and is_mesh(source):
+        raise InputError(f"{source}: a mesh becomes a field first: give --to one of {KIND_NAMES}")
+    if kind == "mesh":
+        to_mesh(console, source, out, seed=options["seed"], **shown)
+    else:
+        from_mesh(console, source, out, kind, options, **shown)
+
+
+def to_mesh(
+    console: Console,
+    source: Path,
+    out: Path,
+    *,
+    seed: int,
+    sizes: dict[str, Any],
+    views: int,
+    page: Path | None,
+    device: str,
+    force: bool,
+) -> None:
+    """`convert` with a mesh at its end."""
+    from fieldcast.distill.meshing import mesh_of, mesh_sizes
+    from fieldcast.distill.meshing.report import report_on_mesh
+    from fieldcast.distill.report import check_report_name, write_report
+    from fieldcast.fields.files.atomic import check_writable
+    from fieldcast.fields.files.mesh import check_mesh_writable, is_textured, save_mesh
+
+    check_mesh_writable(out, force)
+    if page:
+        check_report_name(page)
+        check_writable(page, force)
+    wanted = mesh_sizes(sizes)
+    teacher = opened(source, device)
+    start = time.perf_counter()
+    with console.progress("to mesh") as progress:
+        mesh, level = mesh_of(teacher, wanted, textured=is_textured(out), seed=seed, progress=progress)
+    seconds = time.perf_counter() - start
+    save_mesh(mesh, out, teacher.spec.space.up, force)
+    run = {"seed": seed, "seconds": seconds}
+    with console.progress("compare") as progress:
+        size = out.stat().st_size
+        result = report_on_mesh(teacher, mesh, level, size, views=views, seed=seed, run=run, progress=progress)
+    if page:
+        write_report(result, page, f"{source.name} to {out.name}", force)
+    show_report(console, f"{source} to {out} in {run['seconds']:.0f} s", result)
+
+
+def from_mesh(
+    console: Console,
+    source: Path,
+    out: Path,
+    kind: str,
+    options: dict[str, Any],
+    *,
+    sizes: dict[str, Any],
+    views: int,
+    page: Path | None,
+    device: str,
+    force: bool,
+) -> None:
+    """`convert` with a mesh at its beginning; options: of training."""
+    from fieldcast.distill.meshing.source import field_of_mesh, report_on_field
+    from fieldcast.distill.report import check_report_name, write_report
+    from fieldcast.fields.files import checked_suffix, save, sha256
+    from fieldcast.fields.files.atomic import check_writable
+    from fieldcast.fields.kinds import kind_class
+    from fieldcast.fields.scenes.mesh import read_surfaces
+
+    check_writable(checked_suffix(out), force)
+    if page:
+        check_report_name(page)
+        check_writable(page, force)
+    kind_class(kind)
+    surfaces, notes = read_surfaces(source, options["allow_outside"])
+    for line in notes:
+        console.say(f"note: {line}")
+    options |= {"device": chosen_device(device), "checkpoint": checkpoint_of(out)}
+    start = time.perf_counter()
+    with console.progress(f"to {kind}") as progress:
+        field = field_of_mesh(source, kind, sizes, progress=progress, **options)
+    run = {"seed": options["seed"], "seconds": time.perf_counter() - start}
+    save(field, out, provenance=provenance(str(source), sha256(source)), force=force)
+    with console.progress("compare") as progress:
+        size = source.stat().st_size
+        result = report_on_field(surfaces, size, field, views=views, seed=options["seed"], run=run, progress=progress)
+    if page:
+        write_report(result, page, f"{source.name} to {out.name}", force)
+    show_report(console, f"{source} to {out} in {run['seconds']:.0f} s", result)
 
 
 @cli.command("eval")
@@ -631,16 +748,14 @@ def show(console: Console, title: str, facts: dict[str, Any]) -> None:
         console.table(title, facts)
 
 
-def show_report(console: Console, title: str, result: Report) -> None:
+def show_report(console: Console, title: str, result: Comparison) -> None:
     """What a conversion was worth, as JSON or for a person."""
     if console.json:
         console.emit_json(result.to_json())
         return
     console.table(title, result.rows())
-    if "note" in result.run:
-        click.echo(result.run["note"])
-    click.echo(result.summary())
-    click.echo(result.verdict.summary())
+    for line in (result.summary(), *result.remarks()):
+        click.echo(line)
     for line in result.lost:
         click.echo(f"dropped: {line}")
 

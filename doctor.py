@@ -8,7 +8,18 @@ from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from typing import Any
 
-PACKAGES = ("torch", "numpy", "numba", "safetensors", "pillow", "trimesh", "scikit-image", "imageio-ffmpeg", "embreex")
+PACKAGES = (
+    "torch",
+    "numpy",
+    "numba",
+    "safetensors",
+    "pillow",
+    "trimesh",
+    "scikit-image",
+    "imageio-ffmpeg",
+    "embreex",
+    "fast-simplification",
+)
 
 
 def examine() -> dict[str, Any]:

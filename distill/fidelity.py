@@ -63,10 +63,11 @@ def compare(
         a, b = images
         pairs.append((a, Image(b.rgb + (1 - b.opacity[..., None]) * shift, b.depth, b.opacity)))
         progress(len(pairs), len(cameras), "comparing views")
-    return _summary(pairs, (seconds[0] / len(pairs), seconds[1] / len(pairs)))
+    return summarized(pairs, (seconds[0] / len(pairs), seconds[1] / len(pairs)))
 
 
-def _summary(pairs: list[tuple[Image, Image]], seconds: tuple[float, float]) -> Fidelity:
+def summarized(pairs: list[tuple[Image, Image]], seconds: tuple[float, float]) -> Fidelity:
+    """The numbers that pairs of pictures, teacher's and student's, come to; seconds: what a view took each."""
     values = [min(psnr(a.rgb.clamp(0, 1), b.rgb.clamp(0, 1)), CAP_DB) for a, b in pairs]
     depths = [depth_error(a.depth, b.depth, a.opacity, b.opacity) for a, b in pairs]
     depths = [d for d in depths if not math.isnan(d)]

@@ -7,7 +7,7 @@ import html
 import io
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from PIL import Image as Picture
@@ -69,6 +69,10 @@ class Report:
             f"fidelity {f.psnr:.2f} dB, SSIM {f.ssim:.4f}, depth error {f.depth_error:.4f}, over {f.views} views that "
             f"were not trained on{overlap}"
         )
+
+    def remarks(self) -> list[str]:
+        """Lines to be told after the summary: what is known of the run, and the verdict."""
+        return [*([self.run["note"]] if "note" in self.run else []), self.verdict.summary()]
 
 
 def report(
@@ -136,7 +140,27 @@ def lost(teacher: Field | Renderable, student: Field | Renderable) -> list[str]:
     return lines
 
 
-def write_report(result: Report, path: Path, title: str, force: bool = False) -> None:
+@runtime_checkable
+class Comparison(Protocol):
+    """What a page is written about: a `Report`, or one of another kind of target."""
+
+    @property
+    def fidelity(self) -> Fidelity: ...
+    @property
+    def teacher(self) -> dict[str, Any]: ...
+    @property
+    def student(self) -> dict[str, Any]: ...
+    @property
+    def lost(self) -> list[str]: ...
+    @property
+    def run(self) -> dict[str, Any]: ...
+    def to_json(self) -> dict[str, Any]: ...
+    def rows(self) -> Any: ...
+    def summary(self) -> str: ...
+    def remarks(self) -> list[str]: ...
+
+
+def write_report(result: Comparison, path: Path, title: str, force: bool = False) -> None:
     """An `.html` page that needs no other file, or a `.png` with the pictures alone."""
     check_report_name(path)
     rows = [triptych(a, b) for a, b in result.fidelity.pairs]
@@ -158,7 +182,7 @@ def triptych(teacher: Image, student: Image) -> Tensor:
     return torch.cat([teacher.rgb.clamp(0, 1), student.rgb.clamp(0, 1), difference], 1)
 
 
-def _page(result: Report, rows: list[Tensor], title: str) -> str:
+def _page(result: Comparison, rows: list[Tensor], title: str) -> str:
     sides = "".join(
         f"<tr><th>{name}</th><td>{side['kind']}</td><td>{side['parameters']:,}</td>"
         f"<td>{side['bytes'] / 1e6:.1f} MB</td><td>{side['seconds_per_view']:.2f} s</td></tr>"
@@ -169,12 +193,13 @@ def _page(result: Report, rows: list[Tensor], title: str) -> str:
         f'<figure><img src="data:image/png;base64,{_png(row)}"><figcaption>{value:.2f} dB</figcaption></figure>'
         for row, value in zip(rows, result.fidelity.psnr_per_view, strict=True)
     )
+    remarks = "".join(f"<p>{html.escape(line)}.</p>" for line in result.remarks())
     missing = "".join(f"<li>{html.escape(line)}</li>" for line in result.lost)
     return f"""<!doctype html><html lang="en"><meta charset="utf-8"><title>{html.escape(title)}</title>
 <style>body{{font:16px/1.5 system-ui,sans-serif;max-width:1000px;margin:2rem auto;padding:0 1rem}}
 table{{border-collapse:collapse;margin:1rem 0}}td,th{{padding:.2rem .8rem;text-align:left;border-bottom:1px solid #ccc}}
 img{{width:100%}}figure{{margin:1rem 0}}figcaption{{color:#555}}</style>
-<h1>{html.escape(title)}</h1><p>{html.escape(result.summary())}.</p><p>{html.escape(result.verdict.summary())}.</p>
+<h1>{html.escape(title)}</h1><p>{html.escape(result.summary())}.</p>{remarks}
 <table><tr><th></th><th>kind</th><th>parameters</th><th>size</th><th>a view</th></tr>{sides}</table>
 <table>{run}</table>{"<p>The target cannot hold:</p><ul>" + missing + "</ul>" if missing else ""}
 <p>Teacher, student, and their difference {ERROR_GAIN:.0f} times amplified:</p>{pictures}</html>"""

@@ -10,7 +10,7 @@ from fieldcast.distill.viewpoints import Viewpoints
 from fieldcast.errors import FieldcastError
 from fieldcast.fields.cameras import Cameras
 from fieldcast.fields.field import Field
-from fieldcast.fields.fit import fit
+from fieldcast.fields.fit import fit, gentle_rates
 from fieldcast.fields.kinds import default_spec
 from fieldcast.fields.occupancy import Occupancy, unravel
 from fieldcast.fields.progress import Progress, silent
@@ -41,7 +41,16 @@ def field_from_views(
     spec = spec_in(scene_to_render, spec_or_kind) if isinstance(spec_or_kind, str) else spec_or_kind
     posed = posed_views(scene_to_render, views, seed, progress)
     where = hull(posed, spec.occupancy) if spec.space.bounded else None
-    field = fit(posed, spec, steps=steps, seed=seed, device=scene_to_render.device, within=where, progress=progress)
+    field = fit(
+        posed,
+        spec,
+        steps=steps,
+        seed=seed,
+        device=scene_to_render.device,
+        within=where,
+        rates=None if where is None else lambda field: gentle_rates(field, steps),
+        progress=progress,
+    )
     field.views = scene_to_render.views
     return field
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
 from jaxtyping import Bool, Float
-from torch import Tensor
+from torch import Tensor, nn
 
 from fieldcast.errors import InputError
 from fieldcast.fields.cameras import Cameras, Rays
@@ -25,6 +27,7 @@ from fieldcast.fields.training import Training, cosine, require_checkpoint
 STEPS = 3000
 REFRESH = 16  # steps between looks at where the field is empty, and at how much of it is hidden
 LOOKS = 1 << 15  # cells that are looked at each time: any ones, and as many of those that were occupied
+GENTLE = 2e-3  # the learning rate of networks of colours whose samples all lie at the surface
 HIDDEN = 0.4  # of the samples: from here on it pays to find out which they are, and to train on the others alone
 
 
@@ -45,17 +48,19 @@ def fit(
     steps: int = STEPS,
     seed: int = 0,
     device: torch.device | str = "cpu",
+    within: Occupancy | None = None,
+    rates: Callable[[Field], list[tuple[list[nn.Parameter], float]]] | None = None,
     checkpoint: Path | None = None,
     resume: bool = False,
-    within: Occupancy | None = None,
     progress: Progress = silent,
 ) -> Field:
     """Trains a field on posed images; returns it with its occupancy and the views it was seen from.
 
     Each step renders random pixels over random backgrounds and takes the mean squared error; the number of rays
-    follows a budget of samples. checkpoint: where resumable state is kept while it lasts; resume: continue from it,
-    to the same result. within: the only cells that may be occupied, if that is known. Raises InputError for a scene
-    that cannot be trained on, FieldcastError if the loss diverges.
+    follows a budget of samples. within: cells outside of which the scene is known to be empty. rates: groups of
+    parameters and their learning rates (default: the field's own). checkpoint: where resumable state is kept while it
+    lasts; resume: continue from it, to the same result. Raises InputError for a scene that cannot be trained on,
+    FieldcastError if the loss diverges.
     """
     require_checkpoint(checkpoint, resume)
     if not len(scene):
@@ -91,6 +96,7 @@ def fit(
         steps,
         seed,
         f"fit {field.spec.kind}",
+        rates=rates(field) if rates else None,
         state={"density": tracker.density, "rays": rays, "hidden": hidden},
         identity={"source": scene.source, "views": len(scene), "pixels": len(pixels.colors)},
         checkpoint=checkpoint,
@@ -104,6 +110,24 @@ def fit(
 def field_density(field: Field, x: Float[Tensor, "n 3"]) -> Float[Tensor, " n"]:
     """Density in 1 / world unit, not masked by box or occupancy."""
     return field.spec.density(field.logit(x)) / field.spec.space.unit
+
+
+def gentle_rates(field: Field, steps: int) -> list[tuple[list[nn.Parameter], float]]:
+    """The field's own learning rates for a run of `steps`, but at most GENTLE for the network of colours.
+
+    For a fit `within` cells near the surface, where it learns colours from the first step on: at the rate of the tables
+    its units die where the surface is dark beside bright, and such patches stay grey.
+    """
+    network, groups = getattr(field, "color_net", None), []
+    colors = [] if network is None else list(network.parameters())
+    known = {id(p) for p in colors}
+    for parameters, rate in field.learning_rates():
+        rate *= field.stride(steps)
+        for part, limit in ((False, math.inf), (True, GENTLE)):
+            group = [p for p in parameters if (id(p) in known) == part]
+            if group:
+                groups.append((group, min(rate, limit)))
+    return groups
 
 
 class Pixels:
@@ -128,15 +152,14 @@ class Pixels:
 class OccupancyTracker:
     """Where a field in training is not empty: a decaying maximum of the densities found (Instant-NGP, appendix C).
 
-    density: [r^3], 1 / world unit; -1 where nobody has looked yet; -2 where no camera looks or nothing can be.
+    density: [r^3], 1 / world unit; -1 where nobody has looked yet; -2 where no camera looks, or outside of `within`.
     """
 
     def __init__(self, field: Field, cameras: Cameras, within: Occupancy | None = None) -> None:
         self.field = field
         self.resolution = field.spec.occupancy
-        seen = seen_cells(cameras, field.spec.space, self.resolution).reshape(-1)
-        if within is not None:
-            seen &= within.cells().reshape(-1).to(seen.device)
+        seen = seen_cells(cameras, field.spec.space, self.resolution)
+        seen = (seen if within is None else seen & within.cells().cpu()).reshape(-1)
         self.density = torch.where(seen, -1.0, -2.0).to(field.device)
         self._publish()
 

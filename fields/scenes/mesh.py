@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from jaxtyping import Float32, Float64, Int32, UInt8
+from jaxtyping import Float32, Float64, Int32, Int64, UInt8
 from torch import Tensor
 
 from fieldcast.errors import FieldcastError, InputError
@@ -128,6 +128,14 @@ class Caster:
             live = live[clear[live, 0] > 1e-3]
         alpha = 1 - clear
         return np.concatenate([color / np.maximum(alpha, 1e-6), alpha], -1).clip(0, 1)
+
+    def meet(
+        self, x: Float64[np.ndarray, "n 3"], d: Float32[np.ndarray, "n 3"]
+    ) -> tuple[Float64[np.ndarray, " n"], Int64[np.ndarray, " n"]]:
+        """How far away the first face is that rays from x along unit d meet, and which; infinity and -1 for none."""
+        hit = self.scene.run(((x - self.center) / self.half).astype(np.float32), np.ascontiguousarray(d), output=1)
+        face = hit["primID"].astype(np.int64)
+        return np.where(face >= 0, hit["tfar"] * self.half, np.inf).astype(np.float64), face
 
     def shade(
         self, face: Int32[np.ndarray, " n"], u: Float32[np.ndarray, " n"], v: Float32[np.ndarray, " n"]

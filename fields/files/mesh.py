@@ -1,0 +1,156 @@
+"""Meshes into files that others open: GLB, OBJ with its material and texture, PLY with colours at the vertices.
+
+All stay in the world frame: nothing is turned so that glTF's y points up. Colours have light in them already, so glTF
+is told not to light them (KHR_materials_unlit). Textures and PLY colours are sRGB, as these formats mean them.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import struct
+from contextlib import ExitStack
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+import fieldcast
+from fieldcast.errors import InputError
+from fieldcast.fields.files.atomic import atomic_path, check_writable
+from fieldcast.fields.mesh import Mesh
+from fieldcast.fields.space import Vector3
+
+SUFFIXES = (".glb", ".obj", ".ply")
+_FLOAT, _UINT, _VERTICES, _INDICES = 5126, 5125, 34962, 34963  # glTF's numbers
+
+
+def is_textured(path: Path) -> bool:
+    """Whether the format of a name holds a texture, or else colours at the vertices; a name of neither is an error."""
+    if path.suffix.lower() not in SUFFIXES:
+        raise InputError(
+            f"{path}: expected the name of a mesh, which ends in {', '.join(SUFFIXES)}, found {path.suffix or 'none'}"
+        )
+    return path.suffix.lower() != ".ply"
+
+
+def check_mesh_writable(path: Path, force: bool = False) -> None:
+    """Raises InputError unless a mesh can be put at `path`, with all the files that belong to it."""
+    is_textured(path)
+    for file in _files(path):
+        check_writable(file, force)
+
+
+def save_mesh(mesh: Mesh, path: Path, up: Vector3 = (0.0, 0.0, 1.0), force: bool = False) -> None:
+    """Writes a mesh, whole or not at all; up: what to say about the frame where the format has a place for it."""
+    textured = is_textured(path)
+    if (mesh.texture is None or mesh.uv is None) if textured else mesh.colors is None:
+        raise InputError(f"{path}: expected a mesh with {'a texture' if textured else 'colours at its vertices'}")
+    write = {".glb": _glb, ".obj": _obj, ".ply": _ply}[path.suffix.lower()]
+    contents = write(mesh, path, up)
+    with ExitStack() as stack:
+        # All are written before any is renamed, and the one that names the others is renamed last.
+        for file in _files(path):
+            stack.enter_context(atomic_path(file, force)).write_bytes(contents[file.suffix])
+
+
+def _files(path: Path) -> list[Path]:
+    """The file and those that it names."""
+    return [path, *(path.with_suffix(s) for s in (".mtl", ".png") if path.suffix.lower() == ".obj")]
+
+
+def _png(mesh: Mesh) -> bytes:
+    assert mesh.texture is not None
+    buffer = io.BytesIO()
+    Image.fromarray(mesh.texture).save(buffer, "PNG", compress_level=3)
+    return buffer.getvalue()
+
+
+def _glb(mesh: Mesh, path: Path, up: Vector3) -> dict[str, bytes]:
+    """GLB (glTF 2.0): one mesh, one unlit material, the texture inside. Vertices are doubled where charts end."""
+    assert mesh.uv is not None
+    keys = np.concatenate([mesh.faces.reshape(-1, 1), mesh.uv.reshape(-1, 2).view(np.int32)], -1)
+    _, first, index = np.unique(keys, axis=0, return_index=True, return_inverse=True)
+    position = mesh.vertices[mesh.faces.reshape(-1)[first]].astype("<f4")
+    parts = [
+        index.astype("<u4").tobytes(),
+        position.tobytes(),
+        mesh.uv.reshape(-1, 2)[first].astype("<f4").tobytes(),
+        _png(mesh),
+    ]
+    starts = np.cumsum([0, *(len(_padded(part, b"\0")) for part in parts)]).tolist()
+    targets = [{"target": _INDICES}, {"target": _VERTICES}, {"target": _VERTICES}, {}]
+    extent = {"min": position.min(0).tolist(), "max": position.max(0).tolist()}
+    accessors = [
+        {"bufferView": 0, "componentType": _UINT, "count": index.size, "type": "SCALAR"},
+        {"bufferView": 1, "componentType": _FLOAT, "count": len(first), "type": "VEC3", **extent},
+        {"bufferView": 2, "componentType": _FLOAT, "count": len(first), "type": "VEC2"},
+    ]
+    material = {
+        "pbrMetallicRoughness": {"baseColorTexture": {"index": 0}, "metallicFactor": 0.0, "roughnessFactor": 1.0},
+        "extensions": {"KHR_materials_unlit": {}},
+    }
+    document = {
+        "asset": {
+            "version": "2.0",
+            "generator": f"fieldcast {fieldcast.__version__}",
+            "extras": {"frame": "the world frame of the field, not turned to y up", "up": list(up)},
+        },
+        "extensionsUsed": ["KHR_materials_unlit"],
+        "scene": 0,
+        "scenes": [{"nodes": [0]}],
+        "nodes": [{"mesh": 0, "name": path.stem}],
+        "meshes": [{"primitives": [{"attributes": {"POSITION": 1, "TEXCOORD_0": 2}, "indices": 0, "material": 0}]}],
+        "materials": [material],
+        "textures": [{"source": 0, "sampler": 0}],
+        "samplers": [{"magFilter": 9729, "minFilter": 9987, "wrapS": 33071, "wrapT": 33071}],
+        "images": [{"bufferView": 3, "mimeType": "image/png"}],
+        "accessors": accessors,
+        "bufferViews": [
+            {"buffer": 0, "byteOffset": start, "byteLength": len(part), **target}
+            for start, part, target in zip(starts, parts, targets, strict=False)
+        ],
+        "buffers": [{"byteLength": starts[-1]}],
+    }
+    text = _padded(json.dumps(document, separators=(",", ":")).encode(), b" ")
+    binary = b"".join(_padded(part, b"\0") for part in parts)
+    header = struct.pack("<4sII", b"glTF", 2, 28 + len(text) + len(binary))
+    chunks = struct.pack("<I4s", len(text), b"JSON") + text + struct.pack("<I4s", len(binary), b"BIN\0") + binary
+    return {path.suffix: header + chunks}
+
+
+def _padded(data: bytes, filler: bytes) -> bytes:
+    """The data with as much behind it as glTF's four byte steps need."""
+    return data + filler * (-len(data) % 4)
+
+
+def _obj(mesh: Mesh, path: Path, up: Vector3) -> dict[str, bytes]:
+    """OBJ, MTL and PNG; texture coordinates start at the lower left corner there."""
+    assert mesh.uv is not None
+    material, texture = path.with_suffix(".mtl").name, path.with_suffix(".png").name
+    uv, index = np.unique(mesh.uv.reshape(-1, 2), axis=0, return_inverse=True)
+    corners = np.stack([mesh.faces + 1, index.reshape(-1, 3) + 1], -1).reshape(-1, 6)
+    lines = [
+        f"# fieldcast {fieldcast.__version__}; in the world frame of the field, up is {up[0]:g} {up[1]:g} {up[2]:g}"
+    ]
+    lines += [f"mtllib {material}", "usemtl surface"]
+    lines += [f"v {x:.9g} {y:.9g} {z:.9g}" for x, y, z in mesh.vertices.tolist()]
+    lines += [f"vt {u:.9g} {1 - v:.9g}" for u, v in uv.astype(np.float64).tolist()]
+    lines += ["f {}/{} {}/{} {}/{}".format(*row) for row in corners.tolist()]
+    mtl = f"newmtl surface\nKa 0 0 0\nKd 1 1 1\nKs 0 0 0\nillum 0\nmap_Kd {texture}\n"
+    return {path.suffix: ("\n".join(lines) + "\n").encode(), ".mtl": mtl.encode(), ".png": _png(mesh)}
+
+
+def _ply(mesh: Mesh, path: Path, up: Vector3) -> dict[str, bytes]:
+    """Binary PLY with red, green and blue of each vertex."""
+    assert mesh.colors is not None
+    vertices = np.zeros(len(mesh.vertices), [("x", "<f4", 3), ("rgb", "u1", 3)])
+    vertices["x"], vertices["rgb"] = mesh.vertices, mesh.colors
+    faces = np.zeros(len(mesh), [("count", "u1"), ("index", "<i4", 3)])
+    faces["count"], faces["index"] = 3, mesh.faces
+    header = ["ply", "format binary_little_endian 1.0", f"comment fieldcast {fieldcast.__version__}"]
+    header += [f"comment in the world frame of the field, up is {up[0]:g} {up[1]:g} {up[2]:g}"]
+    header += [f"element vertex {len(vertices)}", *(f"property float {c}" for c in "xyz")]
+    header += [*(f"property uchar {c}" for c in ("red", "green", "blue")), f"element face {len(faces)}"]
+    header += ["property list uchar int vertex_indices", "end_header"]
+    return {path.suffix: ("\n".join(header) + "\n").encode() + vertices.tobytes() + faces.tobytes()}
