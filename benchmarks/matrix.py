@@ -3,8 +3,8 @@
     .venv/bin/python benchmarks/matrix.py ../shared/data/posed/nerf_synthetic_lego_200 out/lego
 
 fits the data set as each kind (the teachers), converts each to each other kind by each recipe at several lengths, and
-prints the table. Every conversion is a line of `OUT/runs.jsonl`; what is there already is not run again, so that an
-interrupted run continues. `--figure FILE.png` draws the curves; `--only table` runs nothing.
+prints the table. Every conversion is a line of `benchmarks/runs/NAME.jsonl`, NAME being that of the folder OUT; what is
+there already is not run again, so that an interrupted run continues. `--only table` runs nothing.
 
 Fidelity is the student's pictures against its teacher's, mean PSNR over views that neither was trained on. Seconds are
 of the conversion alone, with asking the teacher; `cpu` is what all threads took together, divided by their number: it
@@ -94,9 +94,14 @@ def cpu_seconds() -> float:
     return used.ru_utime + used.ru_stime
 
 
+def runs_file(out: Path) -> Path:
+    """Where the measurements of a folder are kept, with the project."""
+    return Path(__file__).with_name("runs") / f"{out.name}.jsonl"
+
+
 def run_all(data: Path, out: Path, wanted: list[Job], fit_steps: int) -> None:
     """Runs what is missing, teacher by teacher."""
-    file = out / "runs.jsonl"
+    file = runs_file(out)
     known: dict[tuple[str, int], tuple[Field, list[torch.Tensor], fieldcast.Cameras]] = {}
     for job in wanted:
         if job in runs(file):
@@ -177,7 +182,7 @@ def main() -> None:
     wanted = list(jobs(*lists, [int(seed) for seed in options.seeds.split(",")]))
     if options.only != "table":
         run_all(options.data, options.out, wanted, options.fit_steps)
-    print(table(runs(options.out / "runs.jsonl"), options.time))
+    print(table(runs(runs_file(options.out)), options.time))
     print(f"\n{measure.machine()}")
 
 

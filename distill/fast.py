@@ -67,10 +67,10 @@ class Tuning:
 
 TUNED = {
     "mlp": Tuning(400, 3.0, features=0.1, fresh=False, reuse=2.0),
-    "hashgrid": Tuning(400, 1.0),
+    "hashgrid": Tuning(400, 2.0),
     "vm": Tuning(320, 5.0, 5.0, points=1 << 14),
     "cp": Tuning(400, 4.0, 12.0, features=0.1),
-    "voxels": Tuning(200, 20.0, points=1 << 14, rays=0.7, ray_points=1 << 17),
+    "voxels": Tuning(200, 20.0, points=1 << 14, rays=0.85),
     "planes": Tuning(400, 5.0, 25.0, features=0.1),
     "hybrid": Tuning(500, 3.0, 9.0, features=0.1),
 }

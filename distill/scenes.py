@@ -44,6 +44,11 @@ class How:
         given = [name for name, value in ends.items() if value is not None]
         if len(given) > 1:
             raise InputError(f"{' and '.join(given)}: each says when to end; give one of them")
+        # NaN passes every range that click checks.
+        if self.target_db is not None and not 1 <= self.target_db <= 100:
+            raise InputError(f"--target-db {self.target_db:g}: expected 1 to 100")
+        if self.budget is not None and not 1 <= self.budget <= 1e6:
+            raise InputError(f"--budget {self.budget:g}: expected at least 1 and at most 1000000 seconds")
         if self.budget is not None and self.resume:
             raise InputError("--budget and --resume: expected --steps, with the number that the first run told")
 

@@ -40,3 +40,24 @@ def test_markdown_table(measure: ModuleType) -> None:
     assert measure.table(["a", "b"], [[1, "x"]]) == "| a | b |\n|---|---|\n| 1 | x |"
     with pytest.raises(ValueError, match="expected 2 entries a row, found \\[3\\]"):
         measure.table(["a", "b"], [[1, 2, 3]])
+
+
+def test_when_a_curve_is_there(measure: ModuleType) -> None:
+    """Between its points a curve is straight; before the first one nothing is known, so that counts."""
+    path = Path(__file__).parents[1] / "benchmarks" / "matrix.py"
+    spec = importlib.util.spec_from_file_location("matrix", path)
+    assert spec
+    assert spec.loader
+    matrix = importlib.util.module_from_spec(spec)
+    sys.modules["matrix"] = matrix
+    spec.loader.exec_module(matrix)
+    curve = [(20.0, 34.0), (10.0, 30.0), (40.0, 38.0)]
+    assert matrix.reached(curve, 32.0) == pytest.approx(15.0)
+    assert matrix.reached(curve, 37.0) == pytest.approx(35.0)
+    assert matrix.reached(curve, 29.0) == 10.0
+    assert matrix.reached(curve, 38.5) is None
+    wanted = list(matrix.jobs(["vm", "cp"], ["vm"], ["pvd"], [0, 1]))
+    assert [(job.source, job.target, job.steps, job.seed) for job in wanted] == [
+        ("cp", "vm", 1000, 0),
+        ("cp", "vm", 1000, 1),
+    ]

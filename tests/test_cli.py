@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -298,6 +299,36 @@ def test_convert(made: Path, folder: Path, capsys: Captured) -> None:
     assert student.views is not None
     assert Path("r.html").read_text().startswith("<!doctype html>")
     assert {p.name for p in folder.iterdir()} == {"small.safetensors", "r.html"}
+
+
+def test_convert_to_a_fidelity(made: Path, folder: Path, capsys: Captured) -> None:
+    """Here the first round is enough; what the file is worth is kept in it and passed on to its conversions."""
+    argv = [
+        "convert",
+        made / "ball.safetensors",
+        "small.safetensors",
+        "--to",
+        "cp",
+        *CP,
+        "--target-db",
+        6,
+        "--views",
+        1,
+    ]
+    facts = run_json(capsys, *argv)
+    assert facts["reached"]
+    assert facts["steps"] == 100
+    assert facts["verdict"]["level"] == "unknown"
+    again = ["convert", "small.safetensors", "again.safetensors", "--to", "cp", *CP, "--steps", 1, "--views", 1]
+    file = inspect_native(Path("small.safetensors"))
+    known = replace(file.provenance, psnr=20.0)
+    fieldcast.save(fieldcast.open("small.safetensors"), "small.safetensors", provenance=known, force=True)
+    verdict = run_json(capsys, *again)["verdict"]
+    assert verdict["source_psnr"] == 20.0
+    assert inspect_native(Path("again.safetensors")).provenance.psnr == pytest.approx(20.0 - verdict["lost"])
+    out, _ = run(capsys, *argv, "--force")
+    assert "target of 6 dB reached" in out
+    assert "verdict: faithful if the source's own PSNR is at most" in out
 
 
 def test_convert_for_people(made: Path, folder: Path, capsys: Captured) -> None:

@@ -159,6 +159,11 @@ FILES: list[tuple[str, Callable[[], None] | None, list[str], str]] = [
     ("report-suffix", None, [*CONVERT, "vm", "--report", "out.pdf"], ".html or .png"),
     ("report-exists", None, [*CONVERT, "vm", "--report", "folder.safetensors"], ".html or .png"),
     ("resume-nothing", None, [*CONVERT, "vm", "--resume"], "nothing to resume"),
+    ("two-ends", None, [*CONVERT, "vm", "--steps", "5", "--budget", "9"], "give one of them"),
+    ("target-nan", None, [*CONVERT, "vm", "--target-db", "nan"], "--target-db nan: expected 1 to 100"),
+    ("budget-nan", None, [*CONVERT, "vm", "--budget", "nan"], "--budget nan: expected at least 1"),
+    ("mesh-budget", None, ["convert", "good.safetensors", "out.glb", "--to", "mesh", "--budget", "9"], "--budget"),
+    ("splats-budget", None, ["convert", "good.safetensors", "o.ply", "--to", "splats", "--budget", "9"], "--budget"),
     ("device", None, [*CONVERT, "vm", "--device", "banana"], "expected auto, cpu or cuda"),
     ("device-number", None, [*CONVERT, "vm", "--device", "cpu:banana"], "expected auto, cpu or cuda"),
     ("size-list", None, [*CONVERT, "planes", "--size", "resolutions=64,,128"], "sizes of planes"),
@@ -325,7 +330,7 @@ def test_a_loss_that_diverges_is_exit_code_1(
     folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     before = listing(folder)
-    monkeypatch.setattr("fieldcast.distill.pvd.FEATURE_WEIGHT", float("nan"))
+    monkeypatch.setattr("fieldcast.distill.fast.LOG_DENSITY_WEIGHT", float("nan"))
     assert main_guard(cli, [*CONVERT, "hashgrid", *SMALL, "--steps", "20", "-q"]) == 1
     err = capsys.readouterr().err
     assert err == "fieldcast: hashgrid to hashgrid: the loss became nan at step 1 of 20; try another --seed\n"

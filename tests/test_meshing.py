@@ -565,4 +565,4 @@ def test_convert_from_a_mesh(tmp_path: Path) -> None:
     assert told["teacher"] == {**told["teacher"], "kind": "mesh", "faces": 12} and "shape" not in told
     assert fieldcast.open(out).spec.kind == "cp"
     done = run("convert", tmp_path / "box.ply", tmp_path / "box.glb", "--to", "mesh")
-    assert isinstance(done.exception, InputError) and "is a mesh already" in str(done.exception)
+    assert isinstance(done.exception, InputError) and "becomes a field first" in str(done.exception)
