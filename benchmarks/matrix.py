@@ -4,7 +4,8 @@
 
 fits the data set as each kind (the teachers), converts each to each other kind by each recipe at several lengths, and
 prints the table. Every conversion is a line of `benchmarks/runs/NAME.jsonl`, NAME being that of the folder OUT; what is
-there already is not run again, so that an interrupted run continues. `--only table` runs nothing.
+there already is not run again, so that an interrupted run continues. `--only table` runs nothing; `--figure` draws the
+curves.
 
 Fidelity is the student's pictures against its teacher's, mean PSNR over views that neither was trained on. Seconds are
 of the conversion alone, with asking the teacher; `cpu` is what all threads took together, divided by their number: it
@@ -17,6 +18,7 @@ import argparse
 import gc
 import itertools
 import json
+import math
 import resource
 import subprocess
 import sys
@@ -163,6 +165,53 @@ def pair_row(curves: dict[str, list[tuple[float, float]]]) -> list[str]:
     return row + ([f"{there:.1f}", f"{seconds / there:.1f}"] if there else ["not reached", "–"])
 
 
+CELL, GAP = (130, 90), 8  # of the figure, in pixels
+SECONDS, DECIBEL = (1.0, 128.0), (22.0, 44.0)  # what its axes span, the first one in powers of 2
+COLORS = {"pvd": "#888888", "active": "#2060c0", "fast": "#d04010"}
+
+
+def figure(found: dict[Job, dict[str, Any]], time_of: str) -> str:
+    """An SVG: sources from top to bottom, targets from left to right, in each cell dB over seconds."""
+    parts = [f'<text x="4" y="12">dB ({DECIBEL[0]:.0f} to {DECIBEL[1]:.0f}) over seconds ({SECONDS[0]:.0f} to ']
+    parts[0] += f"{SECONDS[1]:.0f}, doubling): pvd grey, active blue, fast red; rows from, columns to</text>"
+    for row, source in enumerate(KINDS):
+        for column, target in enumerate(KINDS):
+            x, y = column * (CELL[0] + GAP) + GAP, row * (CELL[1] + GAP) + 24
+            parts.append(f'<rect x="{x}" y="{y}" width="{CELL[0]}" height="{CELL[1]}" fill="#f6f6f6"/>')
+            parts.append(f'<text x="{x + 4}" y="{y + 12}" fill="#555">{source} to {target}</text>')
+            parts += [line(points, x, y, COLORS[recipe]) for recipe, points in curves(found, source, target, time_of)]
+    width, height = len(KINDS) * (CELL[0] + GAP) + GAP, len(KINDS) * (CELL[1] + GAP) + 24
+    head = f'<svg xmlns="http://www.w3.org/2000/svg" width="{width}" height="{height}" font-family="sans-serif"'
+    return f'{head} font-size="10"><rect width="100%" height="100%" fill="white"/>{"".join(parts)}</svg>\n'
+
+
+def curves(
+    found: dict[Job, dict[str, Any]], source: str, target: str, time_of: str
+) -> Iterator[tuple[str, list[tuple[float, float]]]]:
+    """The points of each recipe and seed for a pair."""
+    for recipe in COLORS:
+        for seed in sorted({job.seed for job in found}):
+            points = [
+                (r[time_of], r["psnr"]) for j, r in found.items() if j == Job(source, target, recipe, j.steps, seed)
+            ]
+            if points:
+                yield recipe, sorted(points)
+
+
+def line(points: list[tuple[float, float]], x: float, y: float, color: str) -> str:
+    """Points, joined, in the cell whose corner is (x, y)."""
+    doublings = math.log2(SECONDS[1] / SECONDS[0])
+    placed = [
+        (
+            x + CELL[0] * min(max(math.log2(t / SECONDS[0]) / doublings, 0), 1),
+            y + CELL[1] * (1 - min(max((db - DECIBEL[0]) / (DECIBEL[1] - DECIBEL[0]), 0), 1)),
+        )
+        for t, db in points
+    ]
+    dots = "".join(f'<circle cx="{a:.1f}" cy="{b:.1f}" r="2.5" fill="{color}"/>' for a, b in placed)
+    return f'<polyline points="{" ".join(f"{a:.1f},{b:.1f}" for a, b in placed)}" fill="none" stroke="{color}"/>{dots}'
+
+
 def main() -> None:
     """See the module's own words."""
     parser = measure.options(__doc__)
@@ -175,6 +224,7 @@ def main() -> None:
     parser.add_argument("--fit-steps", type=int, default=3000)
     parser.add_argument("--time", choices=("wall", "cpu"), default="wall")
     parser.add_argument("--only", choices=("table",))
+    parser.add_argument("--figure", type=Path, metavar="FILE.svg")
     options: argparse.Namespace = parser.parse_args()
     torch.set_num_threads(options.threads)
     options.out.mkdir(parents=True, exist_ok=True)
@@ -184,6 +234,8 @@ def main() -> None:
         run_all(options.data, options.out, wanted, options.fit_steps)
     print(table(runs(runs_file(options.out)), options.time))
     print(f"\n{measure.machine()}")
+    if options.figure:
+        options.figure.write_text(figure(runs(runs_file(options.out)), options.time))
 
 
 if __name__ == "__main__":
