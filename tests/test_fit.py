@@ -18,7 +18,7 @@ from fieldcast.fields import KINDS, Cameras, Field, FieldSpec, Occupancy, Space,
 from fieldcast.fields.cameras import look_at, orbit, pinhole
 from fieldcast.fields.evaluate import evaluate, photograph, write_beside
 from fieldcast.fields.files.tensors import read_tensors, write_tensors
-from fieldcast.fields.fit import OccupancyTracker, Pixels, seen_cells, spec_for
+from fieldcast.fields.fit import OccupancyTracker, Pixels, gentle_rates, seen_cells, spec_for
 from fieldcast.fields.occupancy import cell_density, threshold, unravel
 from fieldcast.fields.rendering import Sampler
 from fieldcast.fields.scenes.scene import Scene
@@ -473,3 +473,15 @@ def test_renderings_beside_photographs(tmp_path: Path) -> None:
         expected = (photograph(scene, view, (1.0, 1.0, 1.0)) * 255).round().numpy()
         np.testing.assert_array_equal(shown[24 * row : 24 * row + 24, 24:], expected)
     assert evaluate(field, scene).kept == ()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_gentle_rates_are_the_fields_own_but_for_colours(kind: str) -> None:
+    """Each parameter once; the network of colours at 2e-3 at most, all else as the field asks for."""
+    field = build(default_spec(kind, occupancy=8), seed=0)
+    own = {id(p): rate * field.stride(500) for group, rate in field.learning_rates() for p in group}
+    colors = {id(p) for p in field.color_net.parameters()} if hasattr(field, "color_net") else set()
+    found = [(id(p), rate) for group, rate in gentle_rates(field, 500) for p in group]
+    assert sorted(i for i, _ in found) == sorted(own)
+    for i, rate in found:
+        assert rate == pytest.approx(min(own[i], 2e-3) if i in colors else own[i])
