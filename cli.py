@@ -259,7 +259,7 @@ def convert(
 @click.option("--move", multiple=True, metavar="'BOX by dx,dy,dz'", help="Put what is in the box elsewhere.")
 @click.option("--add", multiple=True, metavar="'FILE by dx,dy,dz'", help="Bring in another field.")
 @click.option("--to", "kind", metavar="KIND", help=f"One of {KIND_NAMES} (default: that of IN, at its sizes).")
-@click.option("--recipe", default="fast", show_default=True, help="How, if it has to be trained: fast or pvd.")
+@click.option("--recipe", default="fast", show_default=True, help="How, if it has to be trained: fast, pvd or active.")
 @click.option("--steps", type=click.IntRange(1), help="Training steps (default: what suits the recipe and the kind).")
 @SEED
 @SIZES
