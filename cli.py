@@ -36,6 +36,19 @@ SIZES = click.option(
 DOWNSCALE = click.option(
     "--downscale", default=1, show_default=True, type=click.IntRange(1, 64), help="Divide the image size by K."
 )
+RECIPE = click.option(
+    "--recipe",
+    default="fast",
+    show_default=True,
+    help="How: fast; pvd, as published at fewer steps; or active, pvd with active learning.",
+)
+TRAINING_STEPS = click.option(
+    "--steps", type=click.IntRange(1), help="Training steps (default: what suits the recipe and the kind)."
+)
+VIEWS = click.option("--views", default=8, show_default=True, type=click.IntRange(1, 1000), help="Views to compare on.")
+PAGE = click.option(
+    "--report", "page", type=click.Path(path_type=Path), help="Also write a page (.html) or pictures (.png)."
+)
 OUTSIDE = click.option("--allow-outside", is_flag=True, help="Let the data name images outside its folder.")
 
 
@@ -161,19 +174,14 @@ def fit(
 @click.argument("source", metavar="IN", type=click.Path(path_type=Path))
 @click.argument("out", type=click.Path(path_type=Path))
 @click.option("--to", "kind", required=True, metavar="KIND", help=f"One of {KIND_NAMES}, splats, mesh.")
-@click.option(
-    "--recipe",
-    default="fast",
-    show_default=True,
-    help="How: fast; pvd, as published at fewer steps; or active, pvd with active learning.",
-)
-@click.option("--steps", type=click.IntRange(1), help="Training steps (default: what suits the recipe and the kind).")
+@RECIPE
+@TRAINING_STEPS
 @click.option("--target-db", type=click.FloatRange(1, 100), help="Train until the fidelity is so many dB.")
 @click.option("--budget", type=click.FloatRange(1, 1e6), help="Train for about so many seconds.")
 @SEED
 @SIZES
-@click.option("--views", default=8, show_default=True, type=click.IntRange(1, 1000), help="Views to compare on.")
-@click.option("--report", "page", type=click.Path(path_type=Path), help="Also write a page (.html) or pictures (.png).")
+@VIEWS
+@PAGE
 @OUTSIDE
 @DEVICE
 @RESUME
@@ -259,12 +267,12 @@ def convert(
 @click.option("--move", multiple=True, metavar="'BOX by dx,dy,dz'", help="Put what is in the box elsewhere.")
 @click.option("--add", multiple=True, metavar="'FILE by dx,dy,dz'", help="Bring in another field.")
 @click.option("--to", "kind", metavar="KIND", help=f"One of {KIND_NAMES} (default: that of IN, at its sizes).")
-@click.option("--recipe", default="fast", show_default=True, help="How, if it has to be trained: fast, pvd or active.")
-@click.option("--steps", type=click.IntRange(1), help="Training steps (default: what suits the recipe and the kind).")
+@RECIPE
+@TRAINING_STEPS
 @SEED
 @SIZES
-@click.option("--views", default=8, show_default=True, type=click.IntRange(1, 1000), help="Views to compare on.")
-@click.option("--report", "page", type=click.Path(path_type=Path), help="Also write a page (.html) or pictures (.png).")
+@VIEWS
+@PAGE
 @DEVICE
 @RESUME
 @FORCE
@@ -544,9 +552,9 @@ def evaluate(
 @cli.command()
 @click.argument("a", type=click.Path(path_type=Path))
 @click.argument("b", type=click.Path(path_type=Path))
-@click.option("--views", default=8, show_default=True, type=click.IntRange(1, 1000), help="Views to compare on.")
+@VIEWS
 @SEED
-@click.option("--report", "page", type=click.Path(path_type=Path), help="Also write a page (.html) or pictures (.png).")
+@PAGE
 @DEVICE
 @FORCE
 @reporting
