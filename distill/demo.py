@@ -27,15 +27,15 @@ from fieldcast.fields.scenes import open_scene
 
 # Sizes that two cores train in under a minute each; the defaults are the papers', for real work.
 SOURCE = {"log2_table": "16", "levels": "8", "channels": "4", "finest_resolution": "512"}
-TARGETS: dict[str, dict[str, str]] = {
-    "vm": {"resolution": "128"},
-    "cp": {"resolution": "128", "density_channels": "32", "appearance_channels": "96"},
-    "voxels": {},
-    "planes": {"resolutions": "64,128"},
-    "hybrid": {"levels": "4", "log2_table": "15"},
-    "mlp": {"layers": "4", "width": "128", "skip": "2"},
+TARGETS: dict[str, tuple[int, dict[str, str]]] = {  # steps and sizes
+    "vm": (300, {"resolution": "128"}),
+    "cp": (700, {"resolution": "128", "density_channels": "32", "appearance_channels": "96"}),
+    "voxels": (200, {}),
+    "planes": (300, {"resolutions": "64,128"}),
+    "hybrid": (300, {"levels": "4", "log2_table": "15"}),
+    "mlp": (1500, {"layers": "4", "width": "128", "skip": "2"}),
 }
-FIT_STEPS, CONVERT_STEPS, TEST_VIEWS = 700, 300, 6
+FIT_STEPS, TEST_VIEWS = 700, 6
 Shown = Callable[[str], AbstractContextManager[Progress]]
 
 
@@ -56,8 +56,8 @@ def run_demo(out: Path, seed: int, device: str, force: bool, shown: Shown) -> li
     rows = [_row(source, time.perf_counter() - start, test, None)]
     _save(source, out / "demo-hashgrid.safetensors", "demo")
     pictures = [_picture(source)]
-    for kind, sizes in TARGETS.items():
-        row, picture = _converted(source, kind, sizes, seed, out, test, shown)
+    for kind in TARGETS:
+        row, picture = _converted(source, kind, seed, out, test, shown)
         rows.append(row)
         pictures.append(picture)
     save_png(torch.cat(pictures, 1), out / "all-kinds.png", force=True)
@@ -68,14 +68,13 @@ def run_demo(out: Path, seed: int, device: str, force: bool, shown: Shown) -> li
 
 
 def _converted(
-    source: Field, kind: str, sizes: dict[str, str], seed: int, out: Path, test: Any, shown: Shown
+    source: Field, kind: str, seed: int, out: Path, test: Any, shown: Shown
 ) -> tuple[dict[str, Any], torch.Tensor]:
     from fieldcast.distill.convert import resized
 
-    start = time.perf_counter()
+    start, (steps, sizes) = time.perf_counter(), TARGETS[kind]
     with shown(f"to {kind}") as progress:
-        spec = resized(source.spec, kind, sizes)
-        student = convert(source, spec, steps=CONVERT_STEPS, seed=seed, progress=progress)
+        student = convert(source, resized(source.spec, kind, sizes), steps=steps, seed=seed, progress=progress)
     seconds = time.perf_counter() - start
     result = report(source, student, views=3, seed=seed, run={"seconds": round(seconds, 1)})
     write_report(result, out / f"demo-{kind}.html", f"demo: hashgrid to {kind}", force=True)

@@ -66,10 +66,10 @@ class Tuning:
 
 
 TUNED = {
-    "mlp": Tuning(400, 3.0, features=0.1, fresh=False, reuse=2.0),
+    "mlp": Tuning(1400, 2.0, points=1 << 11, features=0.1, fresh=False, reuse=1.5),
     "hashgrid": Tuning(400, 2.0),
     "vm": Tuning(320, 5.0, 5.0, points=1 << 14),
-    "cp": Tuning(400, 4.0, 12.0, features=0.1),
+    "cp": Tuning(800, 2.8, 8.0, points=1 << 12, features=0.1),
     "voxels": Tuning(200, 20.0, points=1 << 14, rays=0.85),
     "planes": Tuning(400, 5.0, 25.0, features=0.1),
     "hybrid": Tuning(500, 3.0, 9.0, features=0.1),
