@@ -70,7 +70,7 @@ TUNED = {
     "hashgrid": Tuning(400, 2.0),
     "vm": Tuning(320, 5.0, 5.0, points=1 << 14),
     "cp": Tuning(800, 2.8, 8.0, points=1 << 12, features=0.1),
-    "voxels": Tuning(200, 20.0, points=1 << 14, rays=0.85),
+    "voxels": Tuning(240, 14.0, points=1 << 15, rays=0.3),
     "planes": Tuning(400, 5.0, 25.0, features=0.1),
     "hybrid": Tuning(500, 3.0, 9.0, features=0.1),
 }
