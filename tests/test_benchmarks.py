@@ -61,3 +61,7 @@ def test_when_a_curve_is_there(measure: ModuleType) -> None:
         ("cp", "vm", 1000, 0),
         ("cp", "vm", 1000, 1),
     ]
+    pvd, fast = matrix.Job("cp", "vm", "pvd", 1000, 0), matrix.Job("cp", "vm", "fast", 320, 0)
+    below, above = ({pvd: {"psnr": 36.0}, fast: {"psnr": end}} for end in (35.9, 36.1))
+    assert list(matrix.longer(below, [fast])) == [matrix.Job("cp", "vm", "fast", 640, 0)]
+    assert not list(matrix.longer(above, [fast]))
