@@ -21,8 +21,7 @@ from click.testing import CliRunner
 from PIL import Image
 
 import fieldcast
-from fieldcast import cli as module
-from fieldcast.cli import cli
+from fieldcast.cli import arguments, cli, options
 from fieldcast.console import main_guard
 from fieldcast.errors import InputError
 from fieldcast.fields import KINDS, Cameras, Field, Space, build, default_spec, training
@@ -498,31 +497,31 @@ def test_every_command_has_help() -> None:
 
 
 def test_the_help_names_the_kinds_that_there_are() -> None:
-    assert ", ".join(KINDS) == module.KIND_NAMES
+    assert ", ".join(KINDS) == options.KIND_NAMES
 
 
 def test_devices(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    assert module.chosen_device("auto") == "cpu"
-    assert module.chosen_device("cpu") == "cpu"
+    assert arguments.chosen_device("auto") == "cpu"
+    assert arguments.chosen_device("cpu") == "cpu"
     for name in ("banana", "cpu:x", "cuda:", "", "gpu", "cuda:x"):
         with pytest.raises(InputError, match="--device"):
-            module.chosen_device(name)
+            arguments.chosen_device(name)
     with pytest.raises(InputError, match="sees no CUDA device"):
-        module.chosen_device("cuda")
+        arguments.chosen_device("cuda")
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
-    assert module.chosen_device("auto") == "cuda"
-    assert module.chosen_device("cuda:1") == "cuda:1"
+    assert arguments.chosen_device("auto") == "cuda"
+    assert arguments.chosen_device("cuda:1") == "cuda:1"
     with pytest.raises(InputError, match="torch sees 2 CUDA devices"):
-        module.chosen_device("cuda:2")
+        arguments.chosen_device("cuda:2")
 
 
 @pytest.mark.parametrize(
     ("text", "size"), [("800x600", (800, 600)), ("1X1", (1, 1)), ("16384x16384", (16384, 16384)), ("007x9", (7, 9))]
 )
 def test_picture_sizes(text: str, size: tuple[int, int]) -> None:
-    assert module.parsed_picture_size(text) == size
+    assert arguments.parsed_picture_size(text) == size
 
 
 @pytest.mark.parametrize(
@@ -530,11 +529,11 @@ def test_picture_sizes(text: str, size: tuple[int, int]) -> None:
 )
 def test_sizes_that_are_none(text: str) -> None:
     with pytest.raises(InputError, match="expected WIDTHxHEIGHT in pixels up to 16384"):
-        module.parsed_picture_size(text)
+        arguments.parsed_picture_size(text)
 
 
 def test_a_checkpoint_has_the_name_of_its_output() -> None:
-    assert module.checkpoint_of(Path("out/lego.field.safetensors")) == Path("out/.lego.field.checkpoint.safetensors")
+    assert arguments.checkpoint_of(Path("out/lego.field.safetensors")) == Path("out/.lego.field.checkpoint.safetensors")
 
 
 @pytest.mark.slow

@@ -1,0 +1,47 @@
+"""The commands: each parses, calls one function and reports. Only click is imported before a command runs."""
+
+from __future__ import annotations
+
+import sys
+
+import click
+
+from fieldcast.cli.conversion import compare, convert
+from fieldcast.cli.editing import edit
+from fieldcast.cli.fitting import evaluate, fit
+from fieldcast.cli.inspection import info, validate
+from fieldcast.cli.installation import demo, doctor
+from fieldcast.cli.rendering import render
+from fieldcast.console import main_guard
+from fieldcast.process import prepare
+
+
+class Ordered(click.Group):
+    """Lists commands in the order of a day's work, not of the alphabet."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(self.commands)
+
+
+@click.group(cls=Ordered, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="fieldcast")
+def cli() -> None:
+    """Neural fields of any kind, and from any kind to any other.
+
+    \b
+    fieldcast demo                                         see it work, no data needed
+    fieldcast fit lego/ lego.safetensors --kind hashgrid   posed images to a field
+    fieldcast convert lego.safetensors lego-vm.safetensors --to vm
+    fieldcast render lego-vm.safetensors lego.mp4
+    fieldcast convert lego.safetensors lego.ply --to splats       Gaussian splats, and back
+    """
+
+
+for command in (fit, convert, edit, evaluate, compare, render, info, validate, demo, doctor):
+    cli.add_command(command)
+
+
+def main() -> None:
+    """The console script."""
+    prepare()
+    sys.exit(main_guard(cli))

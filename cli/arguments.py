@@ -1,0 +1,89 @@
+"""What was typed, turned into what it means: sizes, devices, files and where they come from."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from fieldcast.errors import InputError
+
+if TYPE_CHECKING:
+    from fieldcast.fields.field import Field
+    from fieldcast.fields.files import Provenance
+    from fieldcast.fields.splats import Splats
+
+
+def chosen_device(name: str) -> str:
+    """`auto` is CUDA where there is one."""
+    import torch
+
+    if name == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    found = re.fullmatch(r"cpu|cuda(:[0-9]{1,3})?", name)
+    if not found:
+        raise InputError(f"--device {name}: expected auto, cpu or cuda")
+    if name.startswith("cuda") and not torch.cuda.is_available():
+        raise InputError(f"--device {name}: this installation of torch sees no CUDA device; use --device cpu")
+    if found[1] and int(found[1][1:]) >= torch.cuda.device_count():
+        raise InputError(f"--device {name}: torch sees {torch.cuda.device_count()} CUDA devices, counted from 0")
+    return name
+
+
+def opened(path: Path, device: str) -> Field:
+    """The field in a file, on the device of that name."""
+    from fieldcast.fields.files import open_field
+
+    return open_field(path, chosen_device(device))
+
+
+def opened_scene(path: Path, device: str) -> Field | Splats:
+    """What is in a file, on the device of that name."""
+    from fieldcast.fields.files import open as open_file
+
+    return open_file(path, chosen_device(device))
+
+
+def parsed_sizes(pairs: tuple[str, ...]) -> dict[str, Any]:
+    """NAME=VALUE options as a dict."""
+    for pair in pairs:
+        if "=" not in pair:
+            raise InputError(f"--size {pair}: expected NAME=VALUE, such as resolution=128")
+    return dict(pair.split("=", 1) for pair in pairs)
+
+
+def parsed_picture_size(text: str) -> tuple[int, int]:
+    """WxH in pixels."""
+    found = re.fullmatch(r"([0-9]{1,5})[xX]([0-9]{1,5})", text)
+    size = (int(found[1]), int(found[2])) if found else (0, 0)
+    if not all(0 < side <= 16384 for side in size):
+        raise InputError(f"--size {text:.40}: expected WIDTHxHEIGHT in pixels up to 16384, such as 800x600")
+    return size
+
+
+def check_page(page: Path | None, force: bool) -> None:
+    """Raises InputError for a --report that cannot be written."""
+    from fieldcast.distill.report import check_report_name
+    from fieldcast.fields.files.atomic import check_writable
+
+    if page:
+        check_report_name(page)
+        check_writable(page, force)
+
+
+def checkpoint_of(out: Path) -> Path:
+    """Where a run that makes `out` keeps its resumable state."""
+    return out.with_name(f".{out.stem}.checkpoint.safetensors")
+
+
+def provenance(source: str, digest: str = "", parents: list[dict[str, Any]] | None = None) -> Provenance:
+    """Where what this command makes comes from; digest: the sha256 of the source."""
+    import fieldcast
+    from fieldcast.fields.files import Provenance
+
+    command = "fieldcast " + shlex.join(sys.argv[1:])
+    return Provenance(
+        source=source, sha256=digest, command=command, version=fieldcast.__version__, parents=parents or []
+    )
