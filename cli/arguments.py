@@ -8,11 +8,13 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from fieldcast.console import Console
 from fieldcast.errors import InputError
 
 if TYPE_CHECKING:
     from fieldcast.fields.field import Field
     from fieldcast.fields.files import Provenance
+    from fieldcast.fields.scenes.mesh import Surfaces
     from fieldcast.fields.splats import Splats
 
 
@@ -39,11 +41,15 @@ def opened(path: Path, device: str) -> Field:
     return open_field(path, chosen_device(device))
 
 
-def opened_scene(path: Path, device: str) -> Field | Splats:
-    """What is in a file, on the device of that name."""
+def opened_scene(console: Console, path: Path, device: str, allow_outside: bool = False) -> Field | Splats | Surfaces:
+    """What is in a file, on the device of that name; what is odd about it is said."""
     from fieldcast.fields.files import open as open_file
+    from fieldcast.fields.scenes.mesh import Surfaces
 
-    return open_file(path, chosen_device(device))
+    scene = open_file(path, chosen_device(device), allow_outside=allow_outside)
+    for line in scene.warnings if isinstance(scene, Surfaces) else ():
+        console.say(f"note: {line}")
+    return scene
 
 
 def parsed_sizes(pairs: tuple[str, ...]) -> dict[str, Any]:
@@ -84,6 +90,4 @@ def provenance(source: str, digest: str = "", parents: list[dict[str, Any]] | No
     from fieldcast.fields.files import Provenance
 
     command = "fieldcast " + shlex.join(sys.argv[1:])
-    return Provenance(
-        source=source, sha256=digest, command=command, version=fieldcast.__version__, parents=parents or []
-    )
+    return Provenance(source, digest, command, fieldcast.__version__, parents=parents or [])

@@ -9,10 +9,9 @@ from typing import Any
 import click
 
 from fieldcast.cli import options
-from fieldcast.cli.arguments import check_page, checkpoint_of, chosen_device, opened, opened_scene, provenance
-from fieldcast.cli.results import Output, conclude, show, show_report
+from fieldcast.cli.arguments import check_page, checkpoint_of, opened_scene, provenance
+from fieldcast.cli.results import Output, conclude, show
 from fieldcast.console import Console
-from fieldcast.errors import InputError
 
 
 @click.command()
@@ -59,130 +58,22 @@ def convert(
     fieldcast convert capture.spz capture.safetensors --to hashgrid
     fieldcast convert spot.glb spot.safetensors --to hashgrid
     """
-    if kind == "mesh" or is_mesh(source):
-        if training["target_db"] is not None or training["budget"] is not None:
-            raise InputError("--target-db, --budget: conversions to and from meshes are told their --steps and sizes")
-        asked = {name: training[name] for name in ("steps", "seed", "resume")} | {"allow_outside": allow_outside}
-        shown = {"views": views, "page": page, "device": device, "force": force, "sizes": sizes}
-        convert_mesh(console, source, out, kind, asked, shown)
-        return
     from fieldcast.distill.scenes import SPLATS, How, convert_scene
-    from fieldcast.fields.files import ancestry, checked_splat_suffix, checked_suffix, save, sha256
-    from fieldcast.fields.files.atomic import check_writable
+    from fieldcast.fields.files import ancestry, check_out, is_textured, save, sha256
 
-    how = How(**training, checkpoint=checkpoint_of(out))
-    check_writable(checked_splat_suffix(out) if kind == SPLATS else checked_suffix(out), force)
+    how = How(**training, checkpoint=checkpoint_of(out), textured=is_textured(out))
+    check_out(out, kind, force)
     check_page(page, force)
-    teacher = opened_scene(source, device)
+    teacher = opened_scene(console, source, device, allow_outside)
     made_from = provenance(str(source), sha256(source), ancestry(source))
     start = time.perf_counter()
     with console.progress(f"to {kind}") as progress:
         student, run = convert_scene(teacher, kind, sizes, how, progress)
     run["seconds"] = time.perf_counter() - start
     save(student, out, provenance=made_from, force=force)
-    if kind == SPLATS:  # some formats round numbers: what counts is what the file holds
-        student = opened_scene(out, device)
-    conclude(console, teacher, student, run, made_from, Output(out, page, force, views, how.seed))
-
-
-def is_mesh(path: Path) -> bool:
-    """Whether a file is a mesh, by its name; of a .ply, which may be splats, by its header."""
-    from fieldcast.fields.scenes import MESH_SUFFIXES
-
-    if path.suffix.lower() not in MESH_SUFFIXES:
-        return False
-    from fieldcast.fields.files import holds_splats
-
-    return not holds_splats(path)
-
-
-def convert_mesh(
-    console: Console, source: Path, out: Path, kind: str, training: dict[str, Any], shown: dict[str, Any]
-) -> None:
-    """`convert` with a mesh at one of its ends. training: of training; shown: of the report and of both ways."""
-    if kind in ("mesh", "splats") and is_mesh(source):
-        raise InputError(f"{source}: a mesh becomes a field first: give --to one of {options.KIND_NAMES}")
-    if kind == "mesh":
-        to_mesh(console, source, out, seed=training["seed"], **shown)
-    else:
-        from_mesh(console, source, out, kind, training, **shown)
-
-
-def to_mesh(
-    console: Console,
-    source: Path,
-    out: Path,
-    *,
-    seed: int,
-    sizes: dict[str, Any],
-    views: int,
-    page: Path | None,
-    device: str,
-    force: bool,
-) -> None:
-    """`convert` with a mesh at its end."""
-    from fieldcast.distill.meshing import mesh_of, mesh_sizes
-    from fieldcast.distill.meshing.report import report_on_mesh
-    from fieldcast.distill.report import write_report
-    from fieldcast.fields.files.mesh import check_mesh_writable, is_textured, save_mesh
-
-    check_mesh_writable(out, force)
-    check_page(page, force)
-    wanted = mesh_sizes(sizes)
-    teacher = opened(source, device)
-    start = time.perf_counter()
-    with console.progress("to mesh") as progress:
-        mesh, level = mesh_of(teacher, wanted, textured=is_textured(out), seed=seed, progress=progress)
-    seconds = time.perf_counter() - start
-    save_mesh(mesh, out, teacher.spec.space.up, force)
-    run = {"seed": seed, "seconds": seconds}
-    with console.progress("compare") as progress:
-        size = out.stat().st_size
-        result = report_on_mesh(teacher, mesh, level, size, views=views, seed=seed, run=run, progress=progress)
-    if page:
-        write_report(result, page, f"{source.name} to {out.name}", force)
-    show_report(console, f"{source} to {out} in {run['seconds']:.0f} s", result)
-
-
-def from_mesh(
-    console: Console,
-    source: Path,
-    out: Path,
-    kind: str,
-    training: dict[str, Any],
-    *,
-    sizes: dict[str, Any],
-    views: int,
-    page: Path | None,
-    device: str,
-    force: bool,
-) -> None:
-    """`convert` with a mesh at its beginning; training: of training."""
-    from fieldcast.distill.meshing.source import field_of_mesh, report_on_field
-    from fieldcast.distill.report import write_report
-    from fieldcast.fields.files import checked_suffix, save, sha256
-    from fieldcast.fields.files.atomic import check_writable
-    from fieldcast.fields.kinds import kind_class
-    from fieldcast.fields.scenes.mesh import read_surfaces
-
-    check_writable(checked_suffix(out), force)
-    check_page(page, force)
-    kind_class(kind)
-    surfaces, notes = read_surfaces(source, training["allow_outside"])
-    for line in notes:
-        console.say(f"note: {line}")
-    training |= {"device": chosen_device(device), "checkpoint": checkpoint_of(out)}
-    start = time.perf_counter()
-    with console.progress(f"to {kind}") as progress:
-        field = field_of_mesh(source, kind, sizes, progress=progress, **training)
-    run = {"seed": training["seed"], "seconds": time.perf_counter() - start}
-    save(field, out, provenance=provenance(str(source), sha256(source)), force=force)
-    with console.progress("compare") as progress:
-        size = source.stat().st_size
-        result = report_on_field(surfaces, size, field, views=views, seed=training["seed"], run=run, progress=progress)
-    if page:
-        write_report(result, page, f"{source.name} to {out.name}", force)
-    show_report(console, f"{source} to {out} in {run['seconds']:.0f} s", result)
+    # Some formats of splats round numbers: what counts is what the file holds.
+    kept = opened_scene(console, out, device) if kind == SPLATS else student
+    conclude(console, teacher, kept, run, made_from, Output(out, page, force, views, how.seed))
 
 
 @click.command()
@@ -205,15 +96,13 @@ def compare(
     from fieldcast.distill.report import report, write_report
 
     check_page(page, force)
-    first, second = opened_scene(a, device), opened_scene(b, device)
+    first, second = opened_scene(console, a, device), opened_scene(console, b, device)
     if first.space != second.space:
         console.say(f"note: {a} and {b} lie in different boxes; compared in the world, from views of {a}")
     with console.progress("compare") as progress:
-        result = report(first, second, views=views, seed=seed, run={}, progress=progress)
+        result = report(first, second, views=views, seed=seed, run={}, files=(a, b), progress=progress)
     if page:
         write_report(result, page, f"{a.name} and {b.name}", force)
-    f = result.fidelity
-    facts = {"psnr": f.psnr, "ssim": f.ssim, "depth_error": f.depth_error, "views": f.views}
-    if result.occupancy_iou is not None:
-        facts["occupancy_iou"] = result.occupancy_iou
-    show(console, f"{a} and {b}", facts)
+    told = result.to_json()
+    in_space = {"occupancy_iou": told["occupancy_iou"]} if told.get("occupancy_iou") is not None else {}
+    show(console, f"{a} and {b}", told["fidelity"] | in_space)

@@ -39,17 +39,17 @@ def edit(
     console: Console,
     source: Path,
     out: Path,
+    crop: str | None,
+    erase: tuple[str, ...],
+    move: tuple[str, ...],
+    add: tuple[str, ...],
     kind: str | None,
-    recipe: str,
-    steps: int | None,
-    seed: int,
     sizes: dict[str, Any],
     views: int,
     page: Path | None,
     device: str,
-    resume: bool,
     force: bool,
-    **asked: Any,
+    **training: Any,
 ) -> None:
     """Boxes of a field taken out or moved, other fields brought in.
 
@@ -66,9 +66,10 @@ def edit(
     fieldcast edit lego.safetensors up.safetensors --move "-0.6,-1.3,0.25,0.6,-0.4,1.1 by 0,0,0.3"
     fieldcast edit lego.safetensors two.safetensors --add "lego.safetensors by 1.9,0,0 turn 90" --to vm
     """
-    from fieldcast.distill.convert import RECIPES, checked_recipe, convert
+    from fieldcast.distill.convert import checked_recipe
     from fieldcast.distill.editing import at_once, edited, face_error, is_at_once, result_spec
     from fieldcast.distill.preview import preview
+    from fieldcast.distill.scenes import How, to_field
     from fieldcast.fields.cut import Cut
     from fieldcast.fields.files import ancestry, checked_suffix, save, sha256
     from fieldcast.fields.files.atomic import check_writable
@@ -78,10 +79,11 @@ def edit(
     picture = out.suffix.lower() == ".png"
     check_writable(out if picture else checked_suffix(out), force)
     check_page(page, force)
-    checked_recipe(recipe)
-    require_checkpoint(checkpoint_of(out), resume)
+    how = How(**training, checkpoint=checkpoint_of(out))
+    checked_recipe(how.recipe)
+    require_checkpoint(how.checkpoint, how.resume)
     whole = opened(source, device)
-    edits, added = parsed_edits(**asked, device=device)
+    edits, added = parsed_edits(crop, erase, move, add, device)
     scene = edited(whole, edits)
     for name, box in edits.boxes():
         if Cut(whole, box).occupancy.fraction() == 0:
@@ -96,25 +98,15 @@ def edit(
     made_from = provenance(str(source), sha256(source), parents)
     spec = result_spec(scene, whole.spec, kind).resized(sizes)
     start = time.perf_counter()
-    run: dict[str, Any] = {"recipe": recipe, "steps": steps or RECIPES[recipe].steps(spec.kind), "seed": seed}
-    if steps is None and is_at_once(scene, spec):
+    if how.steps is None and is_at_once(scene, spec):
         student = at_once(scene)
-        run = {"recipe": "at once", "steps": 0, "faces_within": face_error(student)}
+        run: dict[str, Any] = {"recipe": "at once", "steps": 0, "faces_within": face_error(student)}
     else:
         with console.progress(f"to {spec.kind}") as progress:
-            student = convert(
-                scene,
-                spec,
-                recipe=recipe,
-                steps=run["steps"],
-                seed=seed,
-                checkpoint=checkpoint_of(out),
-                resume=resume,
-                progress=progress,
-            )
+            student, run = to_field(scene, spec, how, progress)
     run["seconds"] = time.perf_counter() - start
     save(student, out, provenance=made_from, force=force)
-    conclude(console, scene, student, run, made_from, Output(out, page, force, views, seed), ", edited, to ")
+    conclude(console, scene, student, run, made_from, Output(out, page, force, views, how.seed), ", edited, to ")
 
 
 def parsed_edits(

@@ -54,15 +54,14 @@ def fit(
     fieldcast fit spot.glb spot.safetensors --kind hashgrid --size log2_table=17
     """
     from fieldcast.fields.evaluate import evaluate
-    from fieldcast.fields.files import checked_suffix, save
-    from fieldcast.fields.files.atomic import check_writable
+    from fieldcast.fields.files import check_out, save
     from fieldcast.fields.fit import STEPS, spec_for
     from fieldcast.fields.fit import fit as run
     from fieldcast.fields.kinds import kind_class
     from fieldcast.fields.scenes import open_scene
 
-    check_writable(checked_suffix(out), force)
     kind_class(kind)
+    check_out(out, kind, force)
     where, steps = chosen_device(device), steps or STEPS
     with console.progress("read") as progress:
         scene = open_scene(data, "train", downscale, progress=progress, allow_outside=allow_outside)
@@ -81,11 +80,12 @@ def fit(
             progress=progress,
         )
     seconds = time.perf_counter() - start
-    save(field, out, provenance=provenance(scene.source), force=force)
+    made_from = provenance(scene.source)
+    save(field, out, provenance=made_from, force=force)
     with console.progress("check") as progress:
         seen = evaluate(field, scene.spread(4), progress)
     # Kept first, and then again with what it is worth: nothing is lost if looking at it fails.
-    save(field, out, provenance=replace(provenance(scene.source), psnr=seen.psnr), force=True)
+    save(field, out, provenance=replace(made_from, psnr=seen.psnr), force=True)
     result = {
         "out": str(out),
         "kind": kind,
@@ -135,7 +135,7 @@ def evaluate(
         raise InputError(f"{out}: expected a name that ends in .png")
     if out:
         check_writable(out, force)
-    field = opened_scene(field_file, device)
+    field = opened_scene(console, field_file, device)
     with console.progress("read") as progress:
         scene = open_scene(data, split, downscale, progress=progress, allow_outside=allow_outside)
     with console.progress("eval") as progress:

@@ -54,7 +54,7 @@ def render(
         raise InputError(f"--fps {fps}: expected 1 to 240")
     pixels = parsed_picture_size(size)
     check_writable(out, force)
-    field = opened_scene(field_file, device)
+    field = opened_scene(console, field_file, device)
     cameras = camera_path(field, path or default_path(field), frames, pixels)
     start = time.perf_counter()
     if out.suffix.lower() == ".png":

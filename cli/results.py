@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from fieldcast.distill.report import Comparison
     from fieldcast.fields.field import Field
     from fieldcast.fields.files import Provenance
+    from fieldcast.fields.mesh import Mesh
     from fieldcast.fields.renderable import Renderable
 
 
@@ -51,10 +52,10 @@ def show_report(console: Console, title: str, result: Comparison) -> None:
 def conclude(
     console: Console,
     teacher: Field | Renderable,
-    student: Field | Renderable,
+    student: Field | Renderable | Mesh,
     run: dict[str, Any],
     made_from: Provenance,
-    output: Output,
+    out: Output,
     between: str = " to ",
 ) -> None:
     """Compares what was made, and is in its file, with what it was made of; keeps there what it is worth; tells it.
@@ -66,13 +67,14 @@ def conclude(
     from fieldcast.fields.files import save
 
     source, psnr = Path(made_from.source), made_from.parents[0]["psnr"] if made_from.parents else None
+    files = source, out.file
     with console.progress("compare") as progress:
         result = report(
-            teacher, student, views=output.views, seed=output.seed, run=run, source_psnr=psnr, progress=progress
+            teacher, student, views=out.views, seed=out.seed, run=run, files=files, source_psnr=psnr, progress=progress
         )
-    if isinstance(student, Field):
+    if isinstance(student, Field) and result.verdict:
         # Kept first, and now again with what it is worth: nothing is lost if looking at it fails.
-        save(student, output.file, provenance=replace(made_from, psnr=result.verdict.student_psnr), force=True)
-    if output.page:
-        write_report(result, output.page, f"{source.name}{between}{output.file.name}", output.force)
-    show_report(console, f"{source}{between}{output.file} in {run['seconds']:.0f} s", result)
+        save(student, out.file, provenance=replace(made_from, psnr=result.verdict.student_psnr), force=True)
+    if out.page:
+        write_report(result, out.page, f"{source.name}{between}{out.file.name}", out.force)
+    show_report(console, f"{source}{between}{out.file} in {run['seconds']:.0f} s", result)

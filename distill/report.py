@@ -5,10 +5,12 @@ from __future__ import annotations
 import base64
 import html
 import io
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
+import numpy as np
 import torch
 from PIL import Image as Picture
 from torch import Tensor, nn
@@ -20,9 +22,12 @@ from fieldcast.fields.cut import Cut
 from fieldcast.fields.field import Field
 from fieldcast.fields.files.atomic import atomic_path
 from fieldcast.fields.files.images import eight_bit, save_png
+from fieldcast.fields.mesh import Mesh
 from fieldcast.fields.progress import Progress, silent
 from fieldcast.fields.renderable import Renderable
 from fieldcast.fields.rendering import Image
+from fieldcast.fields.scenes.mesh import Surfaces
+from fieldcast.fields.scenes.surfaces import Surface
 from fieldcast.fields.splats import Splats
 
 ERROR_GAIN = 5.0  # how much errors are amplified to be seen
@@ -77,19 +82,24 @@ class Report:
 
 def report(
     teacher: Field | Renderable,
-    student: Field | Renderable,
+    student: Field | Renderable | Mesh,
     *,
     views: int,
     seed: int,
     run: dict[str, Any],
+    files: tuple[Path | None, Path | None] = (None, None),
     source_psnr: float | None = None,
     progress: Progress = silent,
-) -> Report:
-    """Compares two scenes on fresh views and, if both are fields, in space.
+) -> Comparison:
+    """Compares two scenes on fresh views and, if both are fields, in space; with a mesh, in depth and distances.
 
-    run: what else is known, such as seconds and the recipe. source_psnr: dB of the teacher against its images, if
-    known.
+    run: what else is known, such as seconds and the recipe. files: where the two are, if anywhere; a mesh is as large
+    as its file. source_psnr: dB of the teacher against its images, if known.
     """
+    if isinstance(student, Mesh | Surfaces) or isinstance(teacher, Surfaces):
+        from fieldcast.distill.meshing.report import report_on_mesh  # which takes from here how sides are described
+
+        return report_on_mesh(teacher, student, views=views, seed=seed, run=run, files=files, progress=progress)
     fidelity = compare(teacher, student, comparison_views(teacher, views, seed), progress=progress)
     return Report(
         teacher=describe(teacher, fidelity.seconds[0]),
@@ -104,8 +114,13 @@ def report(
     )
 
 
-def describe(scene: Field | Renderable, seconds: float) -> dict[str, Any]:
-    """A scene in numbers; seconds: what one view takes to render."""
+def describe(scene: Field | Renderable | Mesh, seconds: float, file: Path | None = None) -> dict[str, Any]:
+    """A scene in numbers; seconds: what one view takes to render; file: that of a mesh, if there is one."""
+    if isinstance(scene, Mesh | Surfaces):
+        vertices = {"vertices": len(scene.vertices)} if isinstance(scene, Mesh) else {}
+        size = file.stat().st_size if file else _bytes([scene] if isinstance(scene, Mesh) else scene.parts)
+        numbers = {"parameters": scene.parameter_count(), "bytes": size, "seconds_per_view": seconds}
+        return {"kind": "mesh", **vertices, "faces": len(scene), **numbers}
     module = scene if isinstance(scene, nn.Module) else nn.Module()
     return {
         "kind": kind_of(scene),
@@ -115,25 +130,33 @@ def describe(scene: Field | Renderable, seconds: float) -> dict[str, Any]:
     }
 
 
+def _bytes(parts: Sequence[Mesh | Surface]) -> int:
+    """What the arrays of triangles take in memory."""
+    return sum(array.nbytes for part in parts for array in vars(part).values() if isinstance(array, np.ndarray))
+
+
 def kind_of(scene: Field | Renderable) -> str:
     """What a scene is: the kind of a field, or `splats`."""
     return scene.spec.kind if isinstance(scene, Field) else type(scene).__name__.lower()
 
 
-def lost(teacher: Field | Renderable, student: Field | Renderable) -> list[str]:
+def lost(teacher: Field | Renderable, student: Field | Renderable | Mesh) -> list[str]:
     """What the student's kind cannot hold of the teacher, one line each."""
     lines: list[str] = []
     if isinstance(student, Splats):
         lines.append(f"view-dependent colour beyond spherical harmonics of degree {student.degree}")
-    if not isinstance(teacher, Field) or not isinstance(student, Field):
+    if isinstance(student, Mesh):
+        lines += ["view-dependent colour: it is the mean over directions", "translucency: the surface is opaque"]
+        lines += [] if teacher.space.bounded else ["the world outside of the box"]
+    if not isinstance(student, Field):
         return lines
-    if teacher.shares_features and not student.shares_features:
+    if isinstance(teacher, Field) and teacher.shares_features and not student.shares_features:
         degree = student.spec.sizes.degree
         lines.append(f"view-dependent colour beyond spherical harmonics of degree {degree}")
         lines.append("the features between the blocks: the student has none to share with further conversions")
     whole = teacher.whole if isinstance(teacher, Cut) else teacher
     resolution = getattr(student.spec.sizes, "resolution", None)
-    finest = (whole.spec.kind, getattr(whole.spec.sizes, "resolution", None))
+    finest = (whole.spec.kind, getattr(whole.spec.sizes, "resolution", None)) if isinstance(whole, Field) else None
     if resolution and finest != (student.spec.kind, resolution):
         cell = 2 * student.spec.space.unit / resolution
         lines.append(f"detail finer than its cells, {cell:.3g} world units at {resolution} a side")
@@ -146,6 +169,8 @@ class Comparison(Protocol):
 
     @property
     def fidelity(self) -> Fidelity: ...
+    @property
+    def verdict(self) -> Verdict | None: ...
     @property
     def teacher(self) -> dict[str, Any]: ...
     @property

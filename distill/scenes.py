@@ -1,8 +1,8 @@
-"""Any scene to any other: fields and splats, each way by the route that is made for it."""
+"""Any scene to any other: fields, splats and meshes, each way by the route that is made for it."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -11,11 +11,15 @@ from fieldcast.distill import splats as from_field
 from fieldcast.distill import views as from_views
 from fieldcast.distill.convert import checked_recipe, student_spec
 from fieldcast.distill.convert import convert as convert_field
+from fieldcast.distill.meshing import mesh_of, mesh_sizes
+from fieldcast.distill.meshing import source as from_mesh
 from fieldcast.distill.steering import convert_to_fidelity, steps_within
 from fieldcast.errors import InputError
 from fieldcast.fields.field import Field
+from fieldcast.fields.mesh import Mesh
 from fieldcast.fields.progress import Progress, silent
 from fieldcast.fields.renderable import Renderable
+from fieldcast.fields.scenes.mesh import Surfaces
 from fieldcast.fields.spec import FieldSpec, read
 from fieldcast.fields.splats import Splats
 
@@ -25,10 +29,10 @@ Facts = dict[str, Any]
 
 @dataclass(frozen=True)
 class How:
-    """How to convert. recipe, target_db, budget, checkpoint, resume: between fields.
+    """How to convert. recipe, target_db, budget: between fields. checkpoint, resume: also from a mesh to a field.
 
     steps: of training; target_db: until the fidelity is so many dB instead; budget: for so many seconds instead. None
-    of them: what suits the way.
+    of them: what suits the way. textured: whether a mesh gets a texture besides the colours at its vertices.
     """
 
     recipe: str = "fast"
@@ -38,6 +42,7 @@ class How:
     seed: int = 0
     checkpoint: Path | None = None
     resume: bool = False
+    textured: bool = True
 
     def __post_init__(self) -> None:
         ends = {"--steps": self.steps, "--target-db": self.target_db, "--budget": self.budget}
@@ -54,7 +59,7 @@ class How:
 
 
 def convert(
-    scene: Field | Renderable,
+    scene: Field | Renderable | Mesh,
     to: str | FieldSpec,
     *,
     recipe: str = "fast",
@@ -65,32 +70,39 @@ def convert(
     checkpoint: Path | None = None,
     resume: bool = False,
     progress: Progress = silent,
-) -> Field | Splats:
-    """The same scene as another kind of field, or as splats.
+) -> Field | Splats | Mesh:
+    """The same scene as another kind of field, as splats or as a mesh.
 
-    to: a kind at its default sizes, `splats`, or the whole spec of a field. The others: see `How` and
+    to: a kind at its default sizes, `splats`, `mesh`, or the whole spec of a field. The others: see `How` and
     `distill.convert`.
     """
+    scene = scene.surfaces() if isinstance(scene, Mesh) else scene
     how = How(recipe, steps, target_db, budget, seed, checkpoint, resume)
     if isinstance(to, str):
         return convert_scene(scene, to, {}, how, progress)[0]
-    if isinstance(scene, Field):
-        return _between_fields(scene, to, how, progress)[0]
-    return _from_views(scene, to, how, progress)[0]
+    return to_field(scene, to, how, progress)[0]
 
 
 def convert_scene(
     scene: Field | Renderable, kind: str, sizes: Mapping[str, Any], how: How, progress: Progress = silent
-) -> tuple[Field | Splats, Facts]:
+) -> tuple[Field | Splats | Mesh, Facts]:
     """The scene as another kind, and what is known of the run. Raises InputError for unknown names.
 
-    sizes: of the kind, as typed; of splats `count` and `degree`.
+    sizes: of the kind, as typed; of splats `count` and `degree`; of a mesh `resolution`, `faces` and `texture`.
     """
-    if kind == SPLATS:
-        return _to_splats(scene, sizes, how, progress)
+    if kind in OTHERS:
+        return OTHERS[kind](scene, sizes, how, progress)
+    spec = student_spec(scene.spec, kind) if isinstance(scene, Field) else from_views.spec_in(scene, kind)
+    return to_field(scene, spec.resized(dict(sizes)), how, progress)
+
+
+def to_field(scene: Field | Renderable, spec: FieldSpec, how: How, progress: Progress = silent) -> tuple[Field, Facts]:
+    """The scene as a field, and what is known of the run."""
     if isinstance(scene, Field):
-        return _between_fields(scene, student_spec(scene.spec, kind).resized(dict(sizes)), how, progress)
-    return _from_views(scene, from_views.spec_in(scene, kind).resized(dict(sizes)), how, progress)
+        return _between_fields(scene, spec, how, progress)
+    if isinstance(scene, Surfaces):
+        return _from_mesh(scene, spec, how, progress)
+    return _from_views(scene, spec, how, progress)
 
 
 def _between_fields(field: Field, spec: FieldSpec, how: How, progress: Progress) -> tuple[Field, Facts]:
@@ -128,32 +140,63 @@ def _between_fields(field: Field, spec: FieldSpec, how: How, progress: Progress)
 
 
 def _from_views(scene: Renderable, spec: FieldSpec, how: How, progress: Progress) -> tuple[Field, Facts]:
-    _by_steps_alone(how)
+    _by_steps_alone(how, "to and from splats")
     steps = how.steps or from_views.STEPS
     field = from_views.field_from_views(scene, spec, steps=steps, seed=how.seed, progress=progress)
     return field, {"recipe": "views", "steps": steps, "seed": how.seed}
 
 
+def _from_mesh(mesh: Surfaces, spec: FieldSpec, how: How, progress: Progress) -> tuple[Field, Facts]:
+    _by_steps_alone(how, "from meshes", resumes=True)
+    field = from_mesh.field_of_mesh(
+        mesh,
+        spec,
+        steps=how.steps or from_mesh.STEPS,
+        seed=how.seed,
+        checkpoint=how.checkpoint,
+        resume=how.resume,
+        progress=progress,
+    )
+    return field, {"seed": how.seed}
+
+
 def _to_splats(
     scene: Field | Renderable, sizes: Mapping[str, Any], how: How, progress: Progress
 ) -> tuple[Splats, Facts]:
-    _by_steps_alone(how)
+    _by_steps_alone(how, "to and from splats")
     if isinstance(scene, Splats):
         if sizes:
             raise InputError("sizes of splats: from splats to splats the format changes alone")
         return scene, {"recipe": "none", "steps": 0, "seed": how.seed}
-    if not isinstance(scene, Field):
-        raise InputError("only fields become splats; convert to a field first, with --to hashgrid")
+    field = _as_field(scene, "splats")
     wanted = read(from_field.SplatSizes, dict(sizes), "sizes of splats", lax=True)
     steps = from_field.STEPS if how.steps is None else how.steps
-    splats = from_field.to_splats(scene, wanted, steps=steps, seed=how.seed, progress=progress)
+    splats = from_field.to_splats(field, wanted, steps=steps, seed=how.seed, progress=progress)
     return splats, {"recipe": "surfaces", "steps": steps, "seed": how.seed}
 
 
-def _by_steps_alone(how: How) -> None:
-    """Raises InputError for what only conversions between fields can do."""
-    if how.resume:
-        raise InputError("--resume: conversions to and from splats keep no checkpoint")
+def _to_mesh(scene: Field | Renderable, sizes: Mapping[str, Any], how: How, progress: Progress) -> tuple[Mesh, Facts]:
+    _by_steps_alone(how, "to meshes")
+    field, wanted = _as_field(scene, "meshes"), mesh_sizes(dict(sizes))
+    mesh, level = mesh_of(field, wanted, textured=how.textured, seed=how.seed, progress=progress)
+    return mesh, {"seed": how.seed, "level": level}
+
+
+# What is no field, and the way to it.
+OTHERS: dict[str, Callable[..., tuple[Splats | Mesh, Facts]]] = {SPLATS: _to_splats, "mesh": _to_mesh}
+
+
+def _as_field(scene: Field | Renderable, ends: str) -> Field:
+    """The scene itself, if it is a field."""
+    if not isinstance(scene, Field):
+        raise InputError(f"only fields become {ends}; convert to a field first, with --to hashgrid")
+    return scene
+
+
+def _by_steps_alone(how: How, way: str, resumes: bool = False) -> None:
+    """Raises InputError for what only conversions between fields can do; resumes: whether this way can be."""
+    if how.resume and not resumes:
+        raise InputError(f"--resume: conversions {way} keep no checkpoint")
     for name, value in {"--target-db": how.target_db, "--budget": how.budget}.items():
         if value is not None:
-            raise InputError(f"{name}: conversions to and from splats are told their --steps")
+            raise InputError(f"{name}: conversions {way} are told their --steps and sizes")

@@ -6,10 +6,12 @@ from fieldcast.fields.composed import Part, compose
 from fieldcast.fields.field import Field
 from fieldcast.fields.fit import fit
 from fieldcast.fields.kinds import KINDS, build, default_spec
+from fieldcast.fields.mesh import Mesh
 from fieldcast.fields.motion import Motion
 from fieldcast.fields.occupancy import Occupancy
 from fieldcast.fields.renderable import Image, Renderable
 from fieldcast.fields.rendering import render
+from fieldcast.fields.scenes.mesh import Surfaces
 from fieldcast.fields.space import Space
 from fieldcast.fields.spec import FieldSpec
 from fieldcast.fields.splats import Splats
@@ -21,6 +23,7 @@ __all__ = [
     "Field",
     "FieldSpec",
     "Image",
+    "Mesh",
     "Motion",
     "Occupancy",
     "Part",
@@ -28,6 +31,7 @@ __all__ = [
     "Renderable",
     "Space",
     "Splats",
+    "Surfaces",
     "build",
     "compose",
     "default_spec",

@@ -10,7 +10,9 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Bool, Float32, Float64, Int64, UInt8
 
+from fieldcast.fields.scenes.mesh import Surfaces
 from fieldcast.fields.scenes.surfaces import Surface, to_linear
+from fieldcast.fields.space import Vector3
 
 Vertices = Float64[np.ndarray, "v 3"]
 Faces = Int64[np.ndarray, "f 3"]
@@ -22,7 +24,7 @@ class Mesh:
 
     vertices: world positions. faces: three vertices, counter-clockwise seen from outside. uv: [F, 3, 2] texture
     coordinates of each face's own corners, 0 to 1, v downwards. texture: sRGB 0..255. colors: sRGB 0..255 of the
-    vertices. A mesh has a texture, or colours, or neither yet.
+    vertices. A mesh has a texture, or colours, or both, or neither yet. up: a unit vector of the world.
     """
 
     vertices: Vertices
@@ -30,10 +32,16 @@ class Mesh:
     uv: Float32[np.ndarray, "f 3 2"] | None = None
     texture: UInt8[np.ndarray, "h w 3"] | None = None
     colors: UInt8[np.ndarray, "v 3"] | None = None
+    up: Vector3 = (0.0, 0.0, 1.0)
 
     def __len__(self) -> int:
         """How many faces."""
         return len(self.faces)
+
+    def parameter_count(self) -> int:
+        """How many numbers say where it is and how it looks."""
+        look = self.colors if self.texture is None else self.texture
+        return self.vertices.size + (0 if look is None else look.size)
 
     def corners(self) -> Float64[np.ndarray, "f 3 3"]:
         """The world positions of each face's corners."""
@@ -69,6 +77,10 @@ class Mesh:
         elif self.colors is not None:
             tint[..., :3] = to_linear(self.colors / 255)[self.faces]
         return Surface(self.corners(), uv, tint, texture)
+
+    def surfaces(self) -> Surfaces:
+        """The same mesh as a scene."""
+        return Surfaces([self.surface()], self.up)
 
 
 def unit(vectors: Float64[np.ndarray, "n 3"]) -> Float64[np.ndarray, "n 3"]:

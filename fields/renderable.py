@@ -31,7 +31,8 @@ class Renderable(Protocol):
     space: where it is. background: what is seen where nothing is, sRGB 0..1. views: cameras that it was seen from.
     """
 
-    views: Cameras | None
+    @property
+    def views(self) -> Cameras | None: ...
 
     @property
     def space(self) -> Space: ...

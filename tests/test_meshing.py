@@ -19,23 +19,28 @@ from torch import Tensor
 
 import fieldcast
 from fieldcast.cli import cli
-from fieldcast.distill import meshing
+from fieldcast.distill import meshing, scenes
 from fieldcast.distill.fidelity import comparison_views
 from fieldcast.distill.meshing import MeshSizes, mesh_of, mesh_sizes
 from fieldcast.distill.meshing.decimation import cut_apart, proper, pulled_apart, simplified, uncrossed
 from fieldcast.distill.meshing.opacity import Grid, opacity_grid
 from fieldcast.distill.meshing.paint import seen_sides, spread
 from fieldcast.distill.meshing.report import chamfer, likeness
-from fieldcast.distill.meshing.source import cells_of, field_of_mesh
+from fieldcast.distill.meshing.source import cells_of
 from fieldcast.distill.meshing.surface import level_set, without_holes
 from fieldcast.distill.meshing.unwrap import barycentric, rasterized, unwrap
+from fieldcast.distill.report import report, write_report
+from fieldcast.distill.scenes import How, convert_scene
+from fieldcast.distill.views import spec_in
 from fieldcast.errors import FieldcastError, InputError
 from fieldcast.fields import Field, Space, build, default_spec
+from fieldcast.fields.files import open_field
 from fieldcast.fields.files.mesh import save_mesh
 from fieldcast.fields.mesh import Mesh, groups, neighbors, topology
 from fieldcast.fields.scenes import mesh as mesh_scenes
-from fieldcast.fields.scenes.mesh import Caster, read_surfaces
+from fieldcast.fields.scenes.mesh import Caster, Surfaces, read_surfaces
 from fieldcast.fields.scenes.surfaces import Surface
+from fieldcast.fields.splats import Splats
 
 BOX = Space((-1.0, -1.5, 2.0, 1.0, 0.5, 4.0))
 MIDDLE = torch.tensor([0.1, -0.6, 3.05])
@@ -289,7 +294,7 @@ def test_hidden_cameras_do_not_count() -> None:
 def test_texture_coordinates(ball: Mesh) -> None:
     assert ball.uv is not None and ball.texture is not None
     assert ball.uv.min() >= 0 and ball.uv.max() <= 1 and ball.texture.shape == (256, 256, 3)
-    assert ball.colors is None
+    assert ball.colors is not None and ball.colors.shape == ball.vertices.shape
 
 
 def test_charts_do_not_overlap_and_keep_their_distance() -> None:
@@ -347,11 +352,11 @@ def test_files_hold_the_mesh_in_its_world_frame(tmp_path: Path, ball: Mesh, suff
 
 
 def test_gltf_says_what_it_means(tmp_path: Path, ball: Mesh) -> None:
-    save_mesh(ball, tmp_path / "ball.glb", up=(0.0, 0.0, 1.0))
+    save_mesh(replace(ball, up=(0.0, 1.0, 0.0)), tmp_path / "ball.glb")
     data = (tmp_path / "ball.glb").read_bytes()
     document = json.loads(data[20 : 20 + int.from_bytes(data[12:16], "little")])
     assert int.from_bytes(data[8:12], "little") == len(data)
-    assert document["asset"]["extras"]["up"] == [0, 0, 1]
+    assert document["asset"]["extras"]["up"] == [0, 1, 0]
     assert "matrix" not in document["nodes"][0] and "rotation" not in document["nodes"][0]
     assert document["extensionsUsed"] == ["KHR_materials_unlit"]
     assert "baseColorFactor" not in document["materials"][0]["pbrMetallicRoughness"], "1, whether linear or not"
@@ -385,7 +390,7 @@ def test_wrong_names_and_meshes_without_colors(tmp_path: Path, ball: Mesh) -> No
     with pytest.raises(InputError, match=r"a\.stl: expected the name of a mesh, which ends in \.glb, \.obj, \.ply"):
         save_mesh(ball, tmp_path / "a.stl")
     with pytest.raises(InputError, match="expected a mesh with colours at its vertices"):
-        save_mesh(ball, tmp_path / "a.ply")
+        save_mesh(replace(ball, colors=None), tmp_path / "a.ply")
     with pytest.raises(InputError, match="expected a mesh with a texture"):
         save_mesh(Mesh(ball.vertices, ball.faces), tmp_path / "a.glb")
 
@@ -424,11 +429,14 @@ def test_likeness_of_a_ball_and_a_larger_one() -> None:
     shape = trimesh.creation.icosphere(subdivisions=5, radius=RADIUS + 0.1)
     shape.apply_translation(MIDDLE.tolist())
     larger = from_trimesh(shape)
-    like = likeness(field, [larger.surface()], comparison_views(field, 2, 0, longest=60))
+    like = likeness(field, larger.surfaces(), comparison_views(field, 2, 0, longest=60))
     assert like.chamfer.field_to_mesh == pytest.approx(0.1, abs=0.03)
     assert like.chamfer.mesh_to_field == pytest.approx(0.1, abs=0.03)
     assert like.chamfer.percent == pytest.approx(50 * max(like.chamfer.field_to_mesh, like.chamfer.mesh_to_field))
     assert 0.5 < like.depth.agree < 0.9, "the rays that meet the larger one alone"
+    back = likeness(larger.surfaces(), field, comparison_views(field, 2, 0, longest=60))
+    assert (back.depth, back.chamfer) == (like.depth, like.chamfer), "whichever was made of the other"
+    assert back.fidelity.psnr == pytest.approx(like.fidelity.psnr)
 
 
 def test_distance_between_two_planes() -> None:
@@ -471,10 +479,14 @@ def test_the_cells_of_a_mesh(tmp_path: Path) -> None:
 def test_a_mesh_becomes_a_field_and_a_mesh_again(tmp_path: Path) -> None:
     path = painted_box(tmp_path)
     sizes = {"levels": 6, "channels": 2, "log2_table": 14, "finest_resolution": 128, "hidden": 16}
-    field = field_of_mesh(path, "hashgrid", sizes, steps=200)
-    like = likeness(field, read_surfaces(path)[0], comparison_views(field, 2, 0, longest=40), mesh_first=True)
+    box = fieldcast.open(path)
+    assert isinstance(box, Surfaces) and len(box) == 12
+    field = fieldcast.convert(box, spec_in(box, "hashgrid").resized(sizes), steps=200)
+    like = likeness(box, field, comparison_views(box, 2, 0, longest=40))
     assert like.fidelity.psnr > 22 and like.chamfer.percent < 2
-    mesh, _ = mesh_of(field, replace(SMALL, resolution=128))  # finer than the shell that the field is
+    outside = torch.tensor([[5.0, 0.0, -2.0], [5.0, 0.0, -0.3], [5.0, 1.6, -3.5]])  # its middle, above it, beside it
+    assert field.density(outside).tolist() == [0, 0, 0], "it is a shell"
+    mesh, _ = convert_scene(field, "mesh", {**vars(SMALL), "resolution": 128}, How())  # finer than the shell
     y, z = np.meshgrid(np.linspace(-1, 1, 9), np.linspace(-2.8, -1.2, 9))
     seen = []
     for start, toward in ((9.0, -1), (1.0, 1)):
@@ -485,6 +497,90 @@ def test_a_mesh_becomes_a_field_and_a_mesh_again(tmp_path: Path) -> None:
     assert seen[0][0] - seen[1][0] > 0.1 < seen[1][2] - seen[0][2], "red before, blue behind, as far as 200 steps go"
     np.testing.assert_allclose(mesh.vertices.min(0), [4, -1.5, -3.25], atol=0.15)
     np.testing.assert_allclose(mesh.vertices.max(0), [6, 1.5, -0.75], atol=0.15)
+
+
+@pytest.mark.usefixtures("few_views")
+def test_a_mesh_in_memory_becomes_the_same_field_as_its_file(tmp_path: Path) -> None:
+    """Bit for bit: the corners are whole quarters, and a .ply holds colours as they are."""
+    box = fieldcast.open(painted_box(tmp_path)).parts[0]
+    colors = np.tile(np.uint8([[200, 60, 40]]), (36, 1))
+    mesh = Mesh(box.corners.reshape(-1, 3), np.arange(36).reshape(-1, 3), colors=colors)
+    fieldcast.save(mesh, tmp_path / "again.ply")
+    again = fieldcast.open(tmp_path / "again.ply")
+    spec = spec_in(again, "cp").resized({"resolution": 12, "hidden": 4})
+    a, b = (fieldcast.convert(source, spec, steps=4).state_dict() for source in (mesh, again))
+    assert spec.space.up == mesh.up and all(torch.equal(a[name], b[name]) for name in a)
+
+
+# ---------------------------------------------------------------------------------------------- any scene to any other
+
+
+def test_a_field_becomes_a_mesh_that_any_format_holds(
+    tmp_path: Path, ball: Mesh, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(scenes, "mesh_sizes", lambda sizes: SMALL)
+    field = Solid(inside_ball, two_colors)
+    field.spec = replace(field.spec, space=replace(BOX, up=(0.0, 1.0, 0.0)))
+    mesh = fieldcast.convert(field, "mesh")
+    assert isinstance(mesh, Mesh) and mesh.up == (0, 1, 0)
+    radius = np.linalg.norm(mesh.vertices - MIDDLE.numpy(), axis=-1)
+    assert abs(radius.mean() - RADIUS) < 1 / SMALL.resolution
+    x, y, z = MIDDLE.tolist()
+    for name in ("a.glb", "a.obj", "a.ply"):
+        fieldcast.save(mesh, tmp_path / name)
+        again = fieldcast.open(tmp_path / name)
+        assert isinstance(again, Surfaces) and len(again) == len(mesh)
+        np.testing.assert_allclose(again.parts[0].corners, mesh.corners(), atol=1e-6)
+        assert look(again.parts, [x + 3, y, z], [-1, 0, 0]) == pytest.approx([*RED, 1], abs=0.01)
+    with pytest.raises(InputError, match="use --force"):
+        fieldcast.save(mesh, tmp_path / "a.glb")
+
+
+def test_what_a_mesh_is_worth_told_from_python(tmp_path: Path, ball: Mesh) -> None:
+    """Without a file it is as large as it is in memory, and nobody says at which density its surface is."""
+    field = Solid(inside_ball, two_colors)
+    told = report(field, ball, views=1, seed=0, run={"seed": 0})
+    shown = told.to_json()
+    assert "level" not in shown and "surface at" not in told.rows() and shown["shape"]["watertight"]
+    assert ball.texture is not None
+    assert shown["student"]["bytes"] > ball.texture.nbytes and shown["student"]["vertices"] == len(ball.vertices)
+    write_report(told, tmp_path / "r.html", "a ball")
+    fieldcast.save(ball, tmp_path / "a.glb")
+    file, mesh = tmp_path / "a.glb", fieldcast.open(tmp_path / "a.glb")
+    back = report(mesh, field, views=1, seed=0, run={}, files=(file, None)).to_json()
+    assert back["teacher"]["bytes"] == file.stat().st_size and back["teacher"]["faces"] == len(ball)
+    assert "shape" not in back and "level" not in back
+
+
+def splats() -> Splats:
+    x = torch.zeros(2, 3)
+    return Splats(x, x, torch.ones(2, 4), x[:, 0], x[:, None], space=Space())
+
+
+@pytest.mark.parametrize(
+    ("scene", "kind", "how", "message"),
+    [
+        ("mesh", "mesh", {}, "only fields become meshes; convert to a field first"),
+        ("mesh", "splats", {}, "only fields become splats; convert to a field first"),
+        ("splats", "mesh", {}, "only fields become meshes; convert to a field first"),
+        ("field", "mesh", {"target_db": 30.0}, "--target-db: conversions to meshes are told their --steps and sizes"),
+        ("field", "mesh", {"resume": True}, "--resume: conversions to meshes keep no checkpoint"),
+        ("mesh", "vm", {"budget": 30.0}, "--budget: conversions from meshes are told their --steps and sizes"),
+        ("mesh", "vm", {"resume": True}, "nothing to resume"),
+        ("mesh", "cubes", {}, "unknown kind 'cubes'"),
+    ],
+)
+@pytest.mark.usefixtures("few_views")
+def test_ways_that_are_none(ball: Mesh, scene: str, kind: str, how: dict[str, Any], message: str) -> None:
+    source = {"mesh": ball.surfaces(), "splats": splats(), "field": Solid(inside_ball, two_colors)}[scene]
+    with pytest.raises(InputError, match=message):
+        convert_scene(source, kind, {}, How(**how))
+
+
+def test_a_mesh_is_no_field(tmp_path: Path) -> None:
+    path = painted_box(tmp_path)
+    with pytest.raises(InputError, match=rf"expected a field, found a mesh; first: fieldcast convert {path} OUT"):
+        open_field(path)
 
 
 # --------------------------------------------------------------------------------------------------- command line
@@ -565,4 +661,17 @@ def test_convert_from_a_mesh(tmp_path: Path) -> None:
     assert told["teacher"] == {**told["teacher"], "kind": "mesh", "faces": 12} and "shape" not in told
     assert fieldcast.open(out).spec.kind == "cp"
     done = run("convert", tmp_path / "box.ply", tmp_path / "box.glb", "--to", "mesh")
-    assert isinstance(done.exception, InputError) and "becomes a field first" in str(done.exception)
+    assert isinstance(done.exception, InputError) and "convert to a field first" in str(done.exception)
+
+
+def test_commands_that_look_at_meshes(tmp_path: Path) -> None:
+    path = painted_box(tmp_path)
+    assert run("render", path, tmp_path / "a.png", "--size", "20x16", "--quiet").exit_code == 0
+    done = run("compare", path, path, "--views", 1, "--json", "--quiet")
+    assert json.loads(done.stdout) == {"psnr": 100, "ssim": pytest.approx(1), "depth_error": 0, "views": 1}
+
+
+def test_what_is_odd_about_a_mesh_is_said(tmp_path: Path) -> None:
+    (tmp_path / "a.obj").write_text("mtllib no.mtl\nv 0 0 0\nv 1 0 0\nv 0 1 0\nv 0 0 1\nf 1 2 3\nf 1 2 4\n")
+    done = run("render", tmp_path / "a.obj", tmp_path / "a.png", "--size", "20x16")
+    assert done.exit_code == 0 and "note: " in done.stderr and "its material file no.mtl is not there" in done.stderr

@@ -168,7 +168,7 @@ def test_an_existing_file_is_replaced_only_with_force(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == [path]
 
 
-@pytest.mark.parametrize("name", ["a.obj", "a", "a.safetensors.png", "safetensors"])
+@pytest.mark.parametrize("name", ["a.txt", "a", "a.safetensors.png", "safetensors"])
 def test_a_name_without_the_suffix_is_refused(tmp_path: Path, name: str) -> None:
     with pytest.raises(InputError, match=r"expected a name that ends in \.safetensors"):
         fieldcast.save(some_field(), tmp_path / name)

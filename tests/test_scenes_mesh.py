@@ -15,9 +15,12 @@ import torch
 import trimesh
 from PIL import Image
 
+import fieldcast
 from fieldcast.errors import InputError
+from fieldcast.fields import Renderable
+from fieldcast.fields.cameras import orbit
 from fieldcast.fields.scenes import mesh, open_scene
-from fieldcast.fields.scenes.mesh import Caster, read_surfaces
+from fieldcast.fields.scenes.mesh import Caster, read_mesh, read_surfaces
 from fieldcast.fields.scenes.surfaces import sample_texture, to_linear, to_srgb
 
 # A square in the xy plane that faces +z: its corners, texture coordinates as glTF has them (v downwards), and faces.
@@ -275,6 +278,36 @@ def test_pictures_agree_with_their_cameras(tmp_path: Path) -> None:
         inside = (side > 0).all(-1) | (side < 0).all(-1)
         assert int((inside != (caster.view(cameras, index)[..., 3] > 0)).sum()) <= 1
         assert int(inside.sum()) > 50
+
+
+def test_a_mesh_is_a_scene_that_renders_itself(tmp_path: Path) -> None:
+    """A red ball, against the intersection of rays with a sphere."""
+    radius, distance, center = 0.8, 4.0, torch.tensor([1.0, 2.0, 3.0])
+    ball = trimesh.creation.icosphere(subdivisions=5, radius=radius)
+    ball.apply_translation(center.tolist())
+    ball.visual.vertex_colors = [255, 0, 0, 255]
+    ball.export(tmp_path / "ball.ply")
+    scene = read_mesh(tmp_path / "ball.ply")
+    assert isinstance(scene, Renderable) and scene.space.up == (0, 0, 1)
+    assert scene.space.aabb == pytest.approx((0.16, 1.16, 2.16, 1.84, 2.84, 3.84), abs=1e-5)
+    cameras = orbit(
+        scene.space, torch.tensor([0.3, 2.0]), torch.tensor([0.2, -1.0]), distance, width=60, height=40, fov=0.6
+    )
+    for index, image in enumerate(fieldcast.render(scene, cameras)):
+        rays = cameras.image_rays(index)
+        middle = ((center - rays.origins) * rays.directions).sum(-1)
+        square = (radius**2 - (center - rays.origins).square().sum(-1) + middle**2).reshape(40, 60)
+        inside, away = square > 0.05, square < -0.05
+        assert bool((image.opacity[inside] == 1).all()) and bool((image.opacity[away] == 0).all())
+        expected = middle.reshape(40, 60) - square.clamp_min(0).sqrt()
+        torch.testing.assert_close(image.depth[inside], expected[inside], rtol=0, atol=0.01)
+        assert bool((image.rgb[inside] == torch.tensor([1.0, 0.0, 0.0])).all()) and bool((image.rgb[away] == 1).all())
+
+
+def test_views_of_a_mesh_are_those_that_its_fields_learn_from(tmp_path: Path) -> None:
+    square = fieldcast.open(gltf(tmp_path))
+    scene = open_scene(tmp_path / "square.gltf", "train", 4)
+    assert torch.equal(square.views.c2w, scene.cameras.c2w) and square.space == scene.space
 
 
 # --------------------------------------------------------------------------------------------------------- faults

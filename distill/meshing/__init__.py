@@ -57,12 +57,12 @@ def mesh_of(
 ) -> tuple[Mesh, Level]:
     """A mesh of what a field shows in its box, in its world frame, and the level of density that the surface is at.
 
-    textured: with a texture; else with colours at the vertices. Raises FieldcastError when the field is empty.
+    It has colours at its vertices and, if `textured`, a texture. Raises FieldcastError when the field is empty.
     """
     sizes = sizes or MeshSizes()
     viewpoints, generator = Viewpoints(field, (PIXELS, PIXELS)), torch.Generator().manual_seed(seed)
     grid = opacity_grid(field, sizes.resolution, progress)
-    sight, _ = look_around(field, viewpoints.draw(VIEWS, generator), progress)
+    sight = look_around(field, viewpoints.draw(VIEWS, generator), progress)
     level = best_level(grid, sight, field.spec.space.unit, progress)
     tolerance = TOLERANCE * grid.cell
     mesh = level_set(without_holes(grid, level.opacity), level.opacity)
@@ -70,8 +70,9 @@ def mesh_of(
     mesh = shown_pieces(mesh, sight, tolerance)  # without the crumbs that have come off
     centers = viewpoints.draw(EYES, generator).centers.double().numpy()
     sides = seen_sides(mesh, centers, grid.cell / 2, progress)
+    mesh = replace(mesh, up=field.space.up, colors=vertex_colors(field, mesh, sides, grid.cell, progress))
     if not textured:
-        return replace(mesh, colors=vertex_colors(field, mesh, sides, grid.cell, progress)), level
+        return mesh, level
     at, texels = unwrap(mesh, sizes.texture, progress)
     texture = painted(field, mesh, texels, sizes.texture, sides, grid.cell, progress)
     return replace(mesh, uv=(at / sizes.texture).astype(np.float32), texture=texture), level

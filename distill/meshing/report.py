@@ -1,28 +1,25 @@
-"""How alike a field and a mesh are, whichever was made from the other: pictures, depth and distances."""
+"""How alike a mesh and another scene are, whichever was made from the other: pictures, depth and distances."""
 
 from __future__ import annotations
 
 import math
-import time
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from jaxtyping import Float64
-from torch import Tensor
 
-from fieldcast.distill.fidelity import Fidelity, comparison_views, summarized
-from fieldcast.distill.meshing.sight import CAP, look_around, mistakes
+from fieldcast.distill.fidelity import Fidelity, compare, comparison_views
+from fieldcast.distill.meshing.sight import CAP, mistakes, sight_of
 from fieldcast.distill.meshing.surface import Level
-from fieldcast.distill.report import describe
+from fieldcast.distill.report import describe, lost
 from fieldcast.fields.cameras import Cameras
 from fieldcast.fields.field import Field
 from fieldcast.fields.mesh import Mesh, Topology, topology
 from fieldcast.fields.progress import Progress, silent
-from fieldcast.fields.rendering import Image
-from fieldcast.fields.scenes.images import shrink
-from fieldcast.fields.scenes.mesh import SUPERSAMPLE, Caster
+from fieldcast.fields.renderable import Renderable
+from fieldcast.fields.scenes.mesh import Surfaces
 from fieldcast.fields.scenes.surfaces import Surface
 from fieldcast.fields.space import Space
 
@@ -63,7 +60,7 @@ class Likeness:
 class MeshReport:
     """What a conversion to or from a mesh was worth. shape, level: of a mesh that was made; None for one that was read.
 
-    lost: one line for each thing that the target cannot hold.
+    level: None also where nobody says it. lost: one line for each thing that the target cannot hold.
     """
 
     teacher: dict[str, Any]
@@ -78,28 +75,35 @@ class MeshReport:
     def fidelity(self) -> Fidelity:
         return self.likeness.fidelity
 
+    @property
+    def verdict(self) -> None:
+        """None: nobody knows what a mesh is worth against images."""
+
     def to_json(self) -> dict[str, Any]:
         f = self.fidelity
         fidelity = {"psnr": f.psnr, "ssim": f.ssim, "depth_error": f.depth_error, "views": f.views}
         distances = {"depth": asdict(self.likeness.depth), "chamfer": asdict(self.likeness.chamfer)}
         made: dict[str, Any] = {}
-        if self.shape and self.level:
-            made = {"shape": {**asdict(self.shape), "watertight": self.shape.watertight}, "level": asdict(self.level)}
+        if self.shape:
+            made["shape"] = {**asdict(self.shape), "watertight": self.shape.watertight}
+        if self.level:
+            made["level"] = asdict(self.level)
         sides = {"teacher": self.teacher, "student": self.student}
         return {**self.run, "fidelity": fidelity, **distances, **made, **sides, "lost": self.lost}
 
     def rows(self) -> dict[str, object]:
         """The lines of a table."""
         depth, chamfer, rows = self.likeness.depth, self.likeness.chamfer, dict[str, object]()
-        if self.shape and self.level:
+        if self.shape:
             rows |= {
                 "vertices": f"{self.student['vertices']:,}",
                 "faces": f"{self.student['faces']:,}",
                 "components": self.shape.components,
                 "watertight": f"{'yes' if self.shape.watertight else 'no'}, {self.shape.open_edges} open edges"
                 f" and {self.shape.crossed_edges} of more than two faces",
-                "surface at": f"density {self.level.density:.3g}, opacity {self.level.opacity:.2f} of a cell",
             }
+        if self.level:
+            rows["surface at"] = f"density {self.level.density:.3g}, opacity {self.level.opacity:.2f} of a cell"
         return rows | {
             "depth": f"median error {depth.median:.3g}; {100 * depth.agree:.1f} % of rays end in both",
             "Chamfer": f"{chamfer.field_to_mesh:.3g} to the mesh, {chamfer.mesh_to_field:.3g} to the field,"
@@ -119,51 +123,42 @@ class MeshReport:
 
 
 def report_on_mesh(
-    teacher: Field, mesh: Mesh, level: Level, size: int, *, views: int, seed: int, run: dict[str, Any],
+    teacher: Field | Renderable,
+    student: Field | Renderable | Mesh,
+    *,
+    views: int,
+    seed: int,
+    run: dict[str, Any],
+    files: tuple[Path | None, Path | None] = (None, None),
     progress: Progress = silent,
-) -> MeshReport:  # fmt: skip
-    """Compares a mesh with the field that it was made of; size: bytes of its file."""
-    like = likeness(teacher, [mesh.surface()], comparison_views(teacher, views, seed), progress=progress)
-    numbers = sum(a.size for a in (mesh.vertices, mesh.texture, mesh.colors) if a is not None)
-    counts = {"kind": "mesh", "vertices": len(mesh.vertices), "faces": len(mesh), "parameters": numbers, "bytes": size}
-    lost = ["view-dependent colour: it is the mean over directions", "translucency: the surface is opaque"]
-    if not teacher.spec.space.bounded:
-        lost.append("the world outside of the box")
-    seconds = like.fidelity.seconds
-    student = {**counts, "seconds_per_view": seconds[1]}
-    return MeshReport(describe(teacher, seconds[0]), student, like, topology(mesh), level, lost, run)
+) -> MeshReport:
+    """Compares a mesh with what it was made of, or with what was made of it; the rest is as in `report`."""
+    shown = student.surfaces() if isinstance(student, Mesh) else student
+    like = likeness(teacher, shown, comparison_views(teacher, views, seed), progress=progress)
+    return MeshReport(
+        teacher=describe(teacher, like.fidelity.seconds[0], files[0]),
+        student=describe(student, like.fidelity.seconds[1], files[1]),
+        likeness=like,
+        shape=topology(student) if isinstance(student, Mesh) else None,
+        level=run.get("level"),
+        lost=lost(teacher, student),
+        run={name: value for name, value in run.items() if name != "level"},
+    )
 
 
 def likeness(
-    field: Field, surfaces: list[Surface], cameras: Cameras, *, mesh_first: bool = False, progress: Progress = silent
+    teacher: Field | Renderable, student: Field | Renderable, cameras: Cameras, *, progress: Progress = silent
 ) -> Likeness:
-    """Looks at a field and at a mesh from the same cameras; mesh_first: it is the teacher."""
-    start = time.perf_counter()
-    sight, images = look_around(field, cameras, progress)
-    middle = time.perf_counter()
-    caster = Caster(surfaces)
-    t, _ = sight.hits(caster)
-    seen = [mesh_view(caster, cameras, i, field.spec.background) for i in range(len(cameras))]
-    end = time.perf_counter()
-    size = [image.depth.numel() for image in images]
-    depths = [d.reshape(i.depth.shape) for d, i in zip(torch.from_numpy(t).float().split(size), images, strict=True)]
-    seen = [Image(i.rgb, d.nan_to_num(posinf=0.0), d.isfinite().float()) for i, d in zip(seen, depths, strict=True)]
-    seconds = (middle - start) / len(seen), (end - middle) / len(seen)
-    pairs = list(zip(seen, images, strict=True)) if mesh_first else list(zip(images, seen, strict=True))
-    wrong, both = mistakes(sight, t, CAP * field.spec.space.unit)
+    """Looks at a mesh, which is one of the two, and at what is compared with it, from the same cameras."""
+    fidelity, first = compare(teacher, student, cameras, progress=progress), isinstance(teacher, Surfaces)
+    mesh, other = (teacher, student) if first else (student, teacher)
+    assert isinstance(mesh, Surfaces)
+    sight = sight_of(other.space, cameras, [pair[first] for pair in fidelity.pairs])
+    t, _ = sight.hits(mesh.caster)
+    wrong, both = mistakes(sight, t, CAP * other.space.unit)
     median = float(np.median(wrong[both])) if both.any() else math.nan
     depth = Depth(median, float(wrong.mean()) if len(wrong) else math.nan, float(both.mean()) if len(both) else 1.0)
-    distance = chamfer(sight.points(sight.depth), sight.points(t), surfaces, field.spec.space)
-    return Likeness(summarized(pairs, seconds[::-1] if mesh_first else seconds), depth, distance)
-
-
-def mesh_view(caster: Caster, cameras: Cameras, index: int, background: tuple[float, float, float]) -> Image:
-    """A mesh's picture over a background; without depth."""
-    width, height = cameras.size[index].tolist()
-    fine = cameras[[index]].resized(width * SUPERSAMPLE, height * SUPERSAMPLE)
-    rgba: Tensor = shrink(caster.view(fine, 0), SUPERSAMPLE).float() / 255
-    rgb = rgba[..., :3] * rgba[..., 3:] + (1 - rgba[..., 3:]) * torch.tensor(background)
-    return Image(rgb, torch.zeros(height, width), rgba[..., 3])
+    return Likeness(fidelity, depth, chamfer(sight.points(sight.depth), sight.points(t), mesh.parts, other.space))
 
 
 def chamfer(

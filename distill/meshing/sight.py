@@ -17,6 +17,7 @@ from fieldcast.fields.progress import Progress, silent
 from fieldcast.fields.rendering import Image, render
 from fieldcast.fields.rendering.sampling import entry_and_exit
 from fieldcast.fields.scenes.mesh import Caster
+from fieldcast.fields.space import Space
 
 SOLID = 0.5  # opacity from which on a ray has a depth
 CAP = 0.05  # half box sides: no depth is more wrong than this, and what is missing is as wrong
@@ -56,27 +57,25 @@ class Sight:
         return t + self.near, face
 
 
-def look_around(field: Field, cameras: Cameras, progress: Progress = silent) -> tuple[Sight, list[Image]]:
-    """What a field shows to cameras: its depth along all rays, and the pictures."""
+def look_around(field: Field, cameras: Cameras, progress: Progress = silent) -> Sight:
+    """What a field shows to cameras: its depth along all rays."""
     images = []
     for image in render(field, cameras):
         images.append(Image(image.rgb.cpu(), image.depth.cpu(), image.opacity.cpu()))
         progress(len(images), len(cameras), "looking at the teacher")
+    return sight_of(field.space, cameras, images)
+
+
+def sight_of(space: Space, cameras: Cameras, images: list[Image]) -> Sight:
+    """What the pictures that cameras took of a scene say about its depth in its box."""
     rays = [cameras.image_rays(i) for i in range(len(cameras))]
     origins, directions = torch.cat([r.origins for r in rays]), torch.cat([r.directions for r in rays])
-    near, far = _in_the_box(field, origins, directions)
+    # Bounded or not: where rays enter and leave the box; a camera may stand inside.
+    near, far = (t.double().numpy() for t in entry_and_exit(replace(space, contraction="none"), origins, directions))
     depth = torch.cat([i.depth.reshape(-1) for i in images]).double().numpy()
     solid = torch.cat([i.opacity.reshape(-1) for i in images]).numpy() > SOLID
     depth = np.where(solid & (depth >= near) & (depth <= far), depth, np.inf)
-    return Sight(origins.double().numpy(), directions.numpy(), depth, near), images
-
-
-def _in_the_box(
-    field: Field, origins: torch.Tensor, directions: torch.Tensor
-) -> tuple[Float64[np.ndarray, " r"], Float64[np.ndarray, " r"]]:
-    """Where rays enter and leave the box, bounded or not."""
-    near, far = entry_and_exit(replace(field.spec.space, contraction="none"), origins, directions)
-    return near.double().numpy(), far.double().numpy()
+    return Sight(origins.double().numpy(), directions.numpy(), depth, near)
 
 
 def mistakes(

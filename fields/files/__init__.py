@@ -12,6 +12,8 @@ import torch
 import fieldcast
 from fieldcast.errors import InputError
 from fieldcast.fields.field import Field
+from fieldcast.fields.files.atomic import check_writable
+from fieldcast.fields.files.mesh import check_mesh_writable, is_textured, save_mesh
 from fieldcast.fields.files.native import Provenance, inspect_native, open_native, save_native
 from fieldcast.fields.files.splats import (
     SPLAT_FORMATS,
@@ -22,40 +24,54 @@ from fieldcast.fields.files.splats import (
     write_splats,
 )
 from fieldcast.fields.kinds import KINDS, build
+from fieldcast.fields.mesh import Mesh
+from fieldcast.fields.scenes import MESH_SUFFIXES
+from fieldcast.fields.scenes.mesh import Surfaces, read_mesh
 from fieldcast.fields.splats import Splats
 
 SUFFIXES = (".safetensors",)
 
 
-def open(path: str | Path, device: torch.device | str = "cpu") -> Field | Splats:
-    """The scene in a file: a field, or splats, as its suffix says.
+def open(
+    path: str | Path, device: torch.device | str = "cpu", *, allow_outside: bool = False
+) -> Field | Splats | Surfaces:
+    """The scene in a file: a field, splats, or a mesh, as its suffix says; of a .ply, its header.
 
-    Raises InputError, one line, if it is not whole or not one; never runs code from it.
+    allow_outside: let a mesh name images outside its own folder. Raises InputError, one line, if it is not whole or not
+    one; never runs code from it.
     """
     path = Path(path)
+    if holds_mesh(path):
+        return read_mesh(path, allow_outside, device)
     if path.suffix.lower() in SPLAT_FORMATS:
         return read_splats(path).to(device)
-    return open_native(_known_suffix(path), device)
+    return open_native(_known_suffix(path, *MESH_SUFFIXES), device)
 
 
 def open_field(path: str | Path, device: torch.device | str = "cpu") -> Field:
-    """The field in a file, for what splats cannot do."""
+    """The field in a file, for what splats and meshes cannot do."""
     path = Path(path)
-    if path.suffix.lower() in SPLAT_FORMATS:
+    found = "a mesh" if holds_mesh(path) else "splats" if path.suffix.lower() in SPLAT_FORMATS else None
+    if found:
         raise InputError(
-            f"{path}: expected a field, found splats; first: fieldcast convert {path} OUT.safetensors --to hashgrid"
+            f"{path}: expected a field, found {found}; first: fieldcast convert {path} OUT.safetensors --to hashgrid"
         )
     return open_native(_known_suffix(path), device)
 
 
-def save(scene: Field | Splats, path: str | Path, *, provenance: Provenance | None = None, force: bool = False) -> None:
+def save(
+    scene: Field | Splats | Mesh, path: str | Path, *, provenance: Provenance | None = None, force: bool = False
+) -> None:
     """Writes a scene, whole or not at all. Refuses to replace a file without `force`.
 
-    provenance: of fields; files of splats have no place for it.
+    provenance: of fields; files of splats and meshes have no place for it.
     """
     path = Path(path)
     if isinstance(scene, Splats):
         write_splats(scene, path, force)
+        return
+    if isinstance(scene, Mesh):
+        save_mesh(scene, path, force)
         return
     if scene.spec.kind not in KINDS:
         raise InputError(
@@ -84,12 +100,25 @@ def describe(path: Path) -> dict[str, Any]:
 
 
 def ancestry(path: Path) -> list[dict[str, Any]]:
-    """The provenance of a field file and of all that it was made from, nearest first; splats do not know theirs."""
-    if path.suffix.lower() in SPLAT_FORMATS:
+    """The provenance of a field file and of all that it was made from, nearest first; others do not know theirs."""
+    if path.suffix.lower() not in SUFFIXES:
         return []
-    own = asdict(inspect_native(checked_suffix(path)).provenance)
+    own = asdict(inspect_native(path).provenance)
     parents: list[dict[str, Any]] = own.pop("parents")
     return [own, *parents]
+
+
+def holds_mesh(path: Path) -> bool:
+    """Whether a file is a mesh, by its name; of a .ply, which may be splats, by its header."""
+    return path.suffix.lower() in MESH_SUFFIXES and not holds_splats(path)
+
+
+def check_out(path: Path, kind: str, force: bool = False) -> None:
+    """Raises InputError unless a scene of a kind, `splats` or `mesh` can be written to a file of that name."""
+    if kind == "mesh":
+        check_mesh_writable(path, force)
+    else:
+        check_writable(checked_splat_suffix(path) if kind == "splats" else checked_suffix(path), force)
 
 
 def checked_suffix(path: Path) -> Path:
@@ -99,10 +128,10 @@ def checked_suffix(path: Path) -> Path:
     return path
 
 
-def _known_suffix(path: Path) -> Path:
-    """The path itself, if a field can be in a file of that name; else what could be."""
+def _known_suffix(path: Path, *more: str) -> Path:
+    """The path itself, if a field can be in a file of that name; else what could be, with `more` suffixes."""
     if path.suffix.lower() not in SUFFIXES:
-        known = ", ".join((*SUFFIXES, *SPLAT_FORMATS))
+        known = ", ".join(dict.fromkeys((*SUFFIXES, *SPLAT_FORMATS, *more)))
         raise InputError(f"{path}: expected a name that ends in {known}, found {path.suffix or 'none'}")
     return path
 
@@ -119,11 +148,13 @@ def sha256(path: Path) -> str:
 __all__ = [
     "Provenance",
     "ancestry",
-    "checked_splat_suffix",
+    "check_out",
     "checked_suffix",
     "describe",
+    "holds_mesh",
     "holds_splats",
     "inspect_native",
+    "is_textured",
     "open",
     "open_field",
     "save",

@@ -19,35 +19,38 @@ import fieldcast
 from fieldcast.errors import InputError
 from fieldcast.fields.files.atomic import atomic_path, check_writable
 from fieldcast.fields.mesh import Mesh
-from fieldcast.fields.space import Vector3
 
 SUFFIXES = (".glb", ".obj", ".ply")
 _FLOAT, _UINT, _VERTICES, _INDICES = 5126, 5125, 34962, 34963  # glTF's numbers
 
 
 def is_textured(path: Path) -> bool:
-    """Whether the format of a name holds a texture, or else colours at the vertices; a name of neither is an error."""
+    """Whether the format of a name holds a texture, rather than colours at the vertices."""
+    return path.suffix.lower() in (".glb", ".obj")
+
+
+def checked_mesh_suffix(path: Path) -> Path:
+    """The path itself, if a mesh can be written to a file of that name."""
     if path.suffix.lower() not in SUFFIXES:
         raise InputError(
             f"{path}: expected the name of a mesh, which ends in {', '.join(SUFFIXES)}, found {path.suffix or 'none'}"
         )
-    return path.suffix.lower() != ".ply"
+    return path
 
 
 def check_mesh_writable(path: Path, force: bool = False) -> None:
     """Raises InputError unless a mesh can be put at `path`, with all the files that belong to it."""
-    is_textured(path)
-    for file in _files(path):
+    for file in _files(checked_mesh_suffix(path)):
         check_writable(file, force)
 
 
-def save_mesh(mesh: Mesh, path: Path, up: Vector3 = (0.0, 0.0, 1.0), force: bool = False) -> None:
-    """Writes a mesh, whole or not at all; up: what to say about the frame where the format has a place for it."""
-    textured = is_textured(path)
+def save_mesh(mesh: Mesh, path: Path, force: bool = False) -> None:
+    """Writes a mesh, whole or not at all; which way is up is said where the format has a place for it."""
+    textured = is_textured(checked_mesh_suffix(path))
     if (mesh.texture is None or mesh.uv is None) if textured else mesh.colors is None:
         raise InputError(f"{path}: expected a mesh with {'a texture' if textured else 'colours at its vertices'}")
     write = {".glb": _glb, ".obj": _obj, ".ply": _ply}[path.suffix.lower()]
-    contents = write(mesh, path, up)
+    contents = write(mesh, path)
     with ExitStack() as stack:
         # All are written before any is renamed, and the one that names the others is renamed last.
         for file in _files(path):
@@ -59,6 +62,11 @@ def _files(path: Path) -> list[Path]:
     return [path, *(path.with_suffix(s) for s in (".mtl", ".png") if path.suffix.lower() == ".obj")]
 
 
+def _frame(mesh: Mesh) -> str:
+    x, y, z = mesh.up
+    return f"in the world frame of the field, up is {x:g} {y:g} {z:g}"
+
+
 def _png(mesh: Mesh) -> bytes:
     assert mesh.texture is not None
     buffer = io.BytesIO()
@@ -66,7 +74,7 @@ def _png(mesh: Mesh) -> bytes:
     return buffer.getvalue()
 
 
-def _glb(mesh: Mesh, path: Path, up: Vector3) -> dict[str, bytes]:
+def _glb(mesh: Mesh, path: Path) -> dict[str, bytes]:
     """GLB (glTF 2.0): one mesh, one unlit material, the texture inside. Vertices are doubled where charts end."""
     assert mesh.uv is not None
     keys = np.concatenate([mesh.faces.reshape(-1, 1), mesh.uv.reshape(-1, 2).view(np.int32)], -1)
@@ -94,7 +102,7 @@ def _glb(mesh: Mesh, path: Path, up: Vector3) -> dict[str, bytes]:
         "asset": {
             "version": "2.0",
             "generator": f"fieldcast {fieldcast.__version__}",
-            "extras": {"frame": "the world frame of the field, not turned to y up", "up": list(up)},
+            "extras": {"frame": "the world frame of the field, not turned to y up", "up": list(mesh.up)},
         },
         "extensionsUsed": ["KHR_materials_unlit"],
         "scene": 0,
@@ -124,15 +132,13 @@ def _padded(data: bytes, filler: bytes) -> bytes:
     return data + filler * (-len(data) % 4)
 
 
-def _obj(mesh: Mesh, path: Path, up: Vector3) -> dict[str, bytes]:
+def _obj(mesh: Mesh, path: Path) -> dict[str, bytes]:
     """OBJ, MTL and PNG; texture coordinates start at the lower left corner there."""
     assert mesh.uv is not None
     material, texture = path.with_suffix(".mtl").name, path.with_suffix(".png").name
     uv, index = np.unique(mesh.uv.reshape(-1, 2), axis=0, return_inverse=True)
     corners = np.stack([mesh.faces + 1, index.reshape(-1, 3) + 1], -1).reshape(-1, 6)
-    lines = [
-        f"# fieldcast {fieldcast.__version__}; in the world frame of the field, up is {up[0]:g} {up[1]:g} {up[2]:g}"
-    ]
+    lines = [f"# fieldcast {fieldcast.__version__}; {_frame(mesh)}"]
     lines += [f"mtllib {material}", "usemtl surface"]
     lines += [f"v {x:.9g} {y:.9g} {z:.9g}" for x, y, z in mesh.vertices.tolist()]
     lines += [f"vt {u:.9g} {1 - v:.9g}" for u, v in uv.astype(np.float64).tolist()]
@@ -141,7 +147,7 @@ def _obj(mesh: Mesh, path: Path, up: Vector3) -> dict[str, bytes]:
     return {path.suffix: ("\n".join(lines) + "\n").encode(), ".mtl": mtl.encode(), ".png": _png(mesh)}
 
 
-def _ply(mesh: Mesh, path: Path, up: Vector3) -> dict[str, bytes]:
+def _ply(mesh: Mesh, path: Path) -> dict[str, bytes]:
     """Binary PLY with red, green and blue of each vertex."""
     assert mesh.colors is not None
     vertices = np.zeros(len(mesh.vertices), [("x", "<f4", 3), ("rgb", "u1", 3)])
@@ -149,7 +155,7 @@ def _ply(mesh: Mesh, path: Path, up: Vector3) -> dict[str, bytes]:
     faces = np.zeros(len(mesh), [("count", "u1"), ("index", "<i4", 3)])
     faces["count"], faces["index"] = 3, mesh.faces
     header = ["ply", "format binary_little_endian 1.0", f"comment fieldcast {fieldcast.__version__}"]
-    header += [f"comment in the world frame of the field, up is {up[0]:g} {up[1]:g} {up[2]:g}"]
+    header += [f"comment {_frame(mesh)}"]
     header += [f"element vertex {len(vertices)}", *(f"property float {c}" for c in "xyz")]
     header += [*(f"property uchar {c}" for c in ("red", "green", "blue")), f"element face {len(faces)}"]
     header += ["property list uchar int vertex_indices", "end_header"]

@@ -1,13 +1,15 @@
-"""A textured mesh as a source of posed views: rays are cast at it from all around.
+"""A textured mesh as a scene, and as a source of posed views: rays are cast at it from all around.
 
-The views show the surface's own colour (albedo) without any light, so that they agree with each other and a field
+What is seen is the surface's own colour (albedo) without any light, so that views agree with each other and a field
 fitted to them holds what the file holds. Both sides of each triangle are seen. Letters: `x` points, `d` directions.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +20,7 @@ from torch import Tensor
 from fieldcast.errors import FieldcastError, InputError
 from fieldcast.fields.cameras import Cameras, look_at, pinhole, up_frame
 from fieldcast.fields.progress import Progress, silent
+from fieldcast.fields.renderable import Image
 from fieldcast.fields.scenes.gltf import read_gltf
 from fieldcast.fields.scenes.images import shrink
 from fieldcast.fields.scenes.scene import Scene
@@ -36,23 +39,32 @@ def read_mesh_views(
     path: Path, split: str = "train", downscale: int = 1, progress: Progress = silent, allow_outside: bool = False
 ) -> Scene:
     """Views of a mesh, SIZE / downscale pixels a side, RGBA; directions are spread evenly over the whole sphere."""
-    surfaces, warnings = read_surfaces(path, allow_outside)
+    return mesh_views(read_mesh(path, allow_outside), split, downscale, progress)
+
+
+def mesh_views(mesh: Surfaces, split: str = "train", downscale: int = 1, progress: Progress = silent) -> Scene:
+    """Views of a mesh that is read already."""
     size = SIZE // downscale
     if size < 8:
         raise InputError(f"downscale: expected at most {SIZE // 8} for views of a mesh, found {downscale}")
-    caster = Caster(surfaces)
-    space, radius = caster.space((0.0, 1.0, 0.0) if path.suffix.lower() in (".glb", ".gltf") else (0.0, 0.0, 1.0))
     splits = list(VIEWS) if split == "all" else [split]
-    parts = [_cameras(name, space, radius / math.sin(FOV / 2), size) for name in splits]
+    parts = [mesh.cameras(name, size) for name in splits]
     cameras = Cameras(
         torch.cat([p.c2w for p in parts]), torch.cat([p.intrinsics for p in parts]), torch.cat([p.size for p in parts])
     )
-    fine, images = cameras.resized(size * SUPERSAMPLE, size * SUPERSAMPLE), []
+    images = []
     for i in range(len(cameras)):
-        images.append(shrink(caster.view(fine, i), SUPERSAMPLE))
+        images.append(mesh.pixels(cameras, i))
         progress(i + 1, len(cameras), "looking at the mesh")
     names = tuple(f"{name}/{i:03d}" for name in splits for i in range(VIEWS[name]))
-    return Scene(cameras, images, names, space, WHITE, str(path), tuple(warnings))
+    return Scene(cameras, images, names, mesh.space, mesh.background, mesh.source, mesh.warnings)
+
+
+def read_mesh(path: Path, allow_outside: bool = False, device: torch.device | str = "cpu") -> Surfaces:
+    """A mesh file as a scene. glTF has y up; of the others, which do not say, it is taken to be z."""
+    parts, warnings = read_surfaces(path, allow_outside)
+    up = (0.0, 1.0, 0.0) if path.suffix.lower() in (".glb", ".gltf") else (0.0, 0.0, 1.0)
+    return Surfaces(parts, up, str(path), tuple(warnings), torch.device(device))
 
 
 def read_surfaces(path: Path, allow_outside: bool = False) -> tuple[list[Surface], list[str]]:
@@ -73,6 +85,76 @@ def read_surfaces(path: Path, allow_outside: bool = False) -> tuple[list[Surface
     if not np.abs(corners).max() < 1e30 or np.ptp(corners, axis=0).max() < 1e-12:
         raise InputError(f"{path}: expected a mesh with an extent, found all vertices in one place or infinitely far")
     return surfaces, warnings
+
+
+@dataclass(frozen=True, eq=False)
+class Surfaces:
+    """A textured mesh as a scene that is rendered, not queried.
+
+    parts: its triangles, texture by texture. up: a unit vector. source: where it comes from. warnings: one line each,
+    for what was odd but usable. device: where a field that is made of it is to be; it is looked at on the CPU.
+    """
+
+    parts: list[Surface]
+    up: Vector3 = (0.0, 0.0, 1.0)
+    source: str = "a mesh"
+    warnings: tuple[str, ...] = ()
+    device: torch.device = field(default_factory=lambda: torch.device("cpu"))
+    background: Vector3 = WHITE
+
+    def __len__(self) -> int:
+        """How many faces."""
+        return sum(len(part) for part in self.parts)
+
+    def parameter_count(self) -> int:
+        """How many numbers say where it is and how it looks."""
+        return 9 * len(self) + sum(part.texture.size for part in self.parts if part.texture is not None)
+
+    @cached_property
+    def caster(self) -> Caster:
+        return Caster(self.parts)
+
+    @cached_property
+    def space(self) -> Space:
+        return self.caster.space(self.up)[0]
+
+    @cached_property
+    def views(self) -> Cameras:
+        """Those that a field which is made of it learns from."""
+        return self.cameras("train", SIZE)
+
+    def cameras(self, split: str, size: int) -> Cameras:
+        """The cameras of a split, `size` pixels a side, from which all of it is seen."""
+        space, radius = self.caster.space(self.up)
+        return _cameras(split, space, radius / math.sin(FOV / 2), size)
+
+    def render(self, cameras: Cameras, *, progress: Progress = silent) -> Iterator[Image]:
+        """The images of the mesh, one after the other, over its background."""
+        cameras = cameras.to("cpu")
+        for index in range(len(cameras)):
+            yield self.image(cameras, index)
+            progress(index + 1, len(cameras), "rendering")
+
+    def image(self, cameras: Cameras, index: int) -> Image:
+        """What a camera sees. depth: of the nearest face, the mean over the rays of a pixel that meet one."""
+        fine, rgba = _finer(cameras, index), self.pixels(cameras, index).float() / 255
+        rays, (width, height) = fine.image_rays(0), fine.size[0].tolist()
+        t, _ = self.caster.meet(rays.origins.double().numpy(), rays.directions.numpy())
+        near = torch.from_numpy(t).float().reshape(1, height, width)
+        layers = torch.cat([near.nan_to_num(posinf=0.0), near.isfinite().float()])
+        total, met = torch.nn.functional.avg_pool2d(layers, SUPERSAMPLE)
+        rgb = rgba[..., :3] * rgba[..., 3:] + (1 - rgba[..., 3:]) * torch.tensor(self.background)
+        return Image(rgb, total / met.clamp_min(1e-6), rgba[..., 3])
+
+    def pixels(self, cameras: Cameras, index: int) -> UInt8[Tensor, "h w 4"]:
+        """What a camera sees, with straight alpha: SUPERSAMPLE x SUPERSAMPLE rays a pixel."""
+        return shrink(self.caster.view(_finer(cameras, index), 0), SUPERSAMPLE)
+
+
+def _finer(cameras: Cameras, index: int) -> Cameras:
+    """One camera with SUPERSAMPLE times as many pixels a side."""
+    width, height = cameras.size[index].tolist()
+    return cameras[[index]].resized(width * SUPERSAMPLE, height * SUPERSAMPLE)
 
 
 class Caster:
