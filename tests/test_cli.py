@@ -23,6 +23,8 @@ from PIL import Image
 import fieldcast
 from fieldcast.cli import arguments, cli, options
 from fieldcast.console import main_guard
+from fieldcast.distill import RECIPES
+from fieldcast.distill.steering import FIRST
 from fieldcast.errors import InputError
 from fieldcast.fields import KINDS, Cameras, Field, Space, build, default_spec, training
 from fieldcast.fields.cameras import orbit
@@ -316,7 +318,7 @@ def test_convert_to_a_fidelity(made: Path, folder: Path, capsys: Captured) -> No
     ]
     facts = run_json(capsys, *argv)
     assert facts["reached"]
-    assert facts["steps"] == 100
+    assert facts["steps"] == RECIPES["fast"].steps("cp") // FIRST
     assert facts["verdict"]["level"] == "unknown"
     again = ["convert", "small.safetensors", "again.safetensors", "--to", "cp", *CP, "--steps", 1, "--views", 1]
     file = inspect_native(Path("small.safetensors"))
