@@ -43,7 +43,7 @@ LOG_DENSITY_WEIGHT = 1e-3
 UNSEEN = -4.0  # the log density of vertices around which there is no sample that light reaches
 FINAL_RATE = 7e-5
 FIRST_HARMONIC = 0.5 / math.pi**0.5  # the constant one
-SLOW = ("mlp",)  # teachers that take longer to answer than most students to learn
+SLOW = ("mlp", "nerf")  # teachers that take longer to answer than most students to learn
 
 
 @dataclass(frozen=True)
@@ -73,6 +73,7 @@ TUNED = {
     "voxels": Tuning(240, 14.0, points=1 << 15, rays=0.3),
     "planes": Tuning(400, 5.0, 25.0, features=0.1),
     "hybrid": Tuning(500, 3.0, 9.0, features=0.1),
+    "nerf": Tuning(1400, 2.0, points=1 << 11, fresh=False, reuse=1.5),
 }
 
 

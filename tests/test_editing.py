@@ -44,6 +44,7 @@ SMALL: dict[str, dict[str, Any]] = {
         "levels": 2, "log2_table": 8, "base_resolution": 8, "finest_resolution": 16, "vm_resolution": 8,
         "vm_channels": 2, "hidden": 8,
     },
+    "nerf": {"layers": 2, "width": 16, "skip": 1, "octaves": 2, "view_octaves": 1, "branch": 8},
 }  # fmt: skip
 HALF = Box((-2.0, -2.0, -2.0), (0.0, 2.0, 2.0))
 BACK = Box((0.25, -1.0, -1.0), (1.0, 1.0, 1.0))

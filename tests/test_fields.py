@@ -39,6 +39,7 @@ TINY: dict[str, dict[str, Any]] = {
         "levels": 2, "log2_table": 8, "base_resolution": 4, "finest_resolution": 16, "vm_resolution": 6,
         "vm_channels": 2, "hidden": 8,
     },
+    "nerf": {"layers": 4, "width": 16, "skip": 2, "octaves": 3, "view_octaves": 2, "branch": 8},
 }  # fmt: skip
 BOX = Space((-1.0, -2.0, 0.5, 2.0, 1.0, 2.5))  # neither a cube nor around the origin
 EVERY_KIND = pytest.mark.parametrize("kind", KINDS)

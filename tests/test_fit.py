@@ -37,6 +37,7 @@ TINY: dict[str, dict[str, Any]] = {
         "levels": 2, "log2_table": 12, "base_resolution": 8, "finest_resolution": 32, "vm_resolution": 16,
         "vm_channels": 4, "hidden": 16,
     },
+    "nerf": {"layers": 3, "width": 32, "skip": 1, "octaves": 4, "view_octaves": 1, "branch": 16},
 }  # fmt: skip
 RADIUS = 0.6
 

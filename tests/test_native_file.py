@@ -36,6 +36,7 @@ TINY: dict[str, dict[str, Any]] = {
         "levels": 2, "log2_table": 6, "base_resolution": 3, "finest_resolution": 9, "vm_resolution": 4,
         "vm_channels": 2, "hidden": 4,
     },
+    "nerf": {"layers": 3, "width": 8, "skip": 1, "octaves": 2, "view_octaves": 1, "branch": 4},
 }  # fmt: skip
 SPACE = Space((-1.0, -2.0, 0.5, 2.0, 1.0, 2.5), "none", (0.0, 1.0, 0.0))
 

@@ -13,8 +13,9 @@ import fieldcast
 from fieldcast.errors import InputError
 from fieldcast.fields.field import Field
 from fieldcast.fields.files.atomic import check_writable
+from fieldcast.fields.files.checkpoints import CHECKPOINTS, read_checkpoint
 from fieldcast.fields.files.mesh import check_mesh_writable, is_textured, save_mesh
-from fieldcast.fields.files.native import Provenance, inspect_native, open_native, save_native
+from fieldcast.fields.files.native import Provenance, Stored, inspect_native, open_native, save_native
 from fieldcast.fields.files.splats import (
     SPLAT_FORMATS,
     checked_splat_suffix,
@@ -35,7 +36,8 @@ SUFFIXES = (".safetensors",)
 def open(
     path: str | Path, device: torch.device | str = "cpu", *, allow_outside: bool = False
 ) -> Field | Splats | Surfaces:
-    """The scene in a file: a field, splats, or a mesh, as its suffix says; of a .ply, its header.
+    """The scene in a file: a field, splats, or a mesh, as its suffix says; of a .ply, its header; of a trainer's
+    checkpoint, what is in it.
 
     allow_outside: let a mesh name images outside its own folder. Raises InputError, one line, if it is not whole or not
     one; never runs code from it.
@@ -45,18 +47,22 @@ def open(
         return read_mesh(path, allow_outside, device)
     if path.suffix.lower() in SPLAT_FORMATS:
         return read_splats(path).to(device)
+    if path.suffix.lower() in CHECKPOINTS:
+        return read_checkpoint(path).to(device)
     return open_native(_known_suffix(path, *MESH_SUFFIXES), device)
 
 
 def open_field(path: str | Path, device: torch.device | str = "cpu") -> Field:
     """The field in a file, for what splats and meshes cannot do."""
     path = Path(path)
-    found = "a mesh" if holds_mesh(path) else "splats" if path.suffix.lower() in SPLAT_FORMATS else None
+    scene = read_checkpoint(path) if path.suffix.lower() in CHECKPOINTS else None
+    splats = path.suffix.lower() in SPLAT_FORMATS or isinstance(scene, Splats)
+    found = "a mesh" if holds_mesh(path) else "splats" if splats else None
     if found:
         raise InputError(
             f"{path}: expected a field, found {found}; first: fieldcast convert {path} OUT.safetensors --to hashgrid"
         )
-    return open_native(_known_suffix(path), device)
+    return scene.to(device) if isinstance(scene, Field) else open_native(_known_suffix(path), device)
 
 
 def save(
@@ -84,8 +90,11 @@ def save(
 def describe(path: Path) -> dict[str, Any]:
     """What a file holds: kind, parameters, bytes, spec, provenance; of a field from its header alone."""
     if path.suffix.lower() in SPLAT_FORMATS:
-        return describe_splats(path)
-    stored = inspect_native(_known_suffix(path))
+        return describe_splats(read_splats(path), path)
+    scene = read_checkpoint(path) if path.suffix.lower() in CHECKPOINTS else None
+    if isinstance(scene, Splats):
+        return describe_splats(scene, path)
+    stored = inspect_native(_known_suffix(path)) if scene is None else Stored(scene.spec, Provenance(), {})
     with torch.device("meta"):
         field = build(stored.spec)
     views = stored.shapes.get("views.c2w", ([0], ""))[0][0]
@@ -131,7 +140,7 @@ def checked_suffix(path: Path) -> Path:
 def _known_suffix(path: Path, *more: str) -> Path:
     """The path itself, if a field can be in a file of that name; else what could be, with `more` suffixes."""
     if path.suffix.lower() not in SUFFIXES:
-        known = ", ".join(dict.fromkeys((*SUFFIXES, *SPLAT_FORMATS, *more)))
+        known = ", ".join(dict.fromkeys((*SUFFIXES, *SPLAT_FORMATS, *CHECKPOINTS, *more)))
         raise InputError(f"{path}: expected a name that ends in {known}, found {path.suffix or 'none'}")
     return path
 
@@ -146,6 +155,7 @@ def sha256(path: Path) -> str:
 
 
 __all__ = [
+    "CHECKPOINTS",
     "Provenance",
     "ancestry",
     "check_out",

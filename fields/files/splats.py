@@ -9,7 +9,6 @@ from typing import Any
 
 from fieldcast.errors import InputError
 from fieldcast.fields.files.antimatter import read_antimatter, write_antimatter
-from fieldcast.fields.files.gaussian_checkpoints import read_gaussian_checkpoint
 from fieldcast.fields.files.gaussian_ply import LONGEST, read_gaussian_ply, write_gaussian_ply
 from fieldcast.fields.files.spz import read_spz, write_spz
 from fieldcast.fields.splats import Splats
@@ -17,20 +16,17 @@ from fieldcast.fields.splats import Splats
 
 @dataclass(frozen=True)
 class SplatFormat:
-    """read: a file to splats. write: splats, a path and whether to replace it, to a file; None: it is only read."""
+    """read: a file to splats. write: splats, a path and whether to replace it, to a file."""
 
     read: Callable[[Path], Splats]
-    write: Callable[[Splats, Path, bool], None] | None = None
+    write: Callable[[Splats, Path, bool], None]
 
 
 SPLAT_FORMATS = {
     ".ply": SplatFormat(read_gaussian_ply, write_gaussian_ply),
     ".splat": SplatFormat(read_antimatter, write_antimatter),
     ".spz": SplatFormat(read_spz, write_spz),
-    ".pt": SplatFormat(read_gaussian_checkpoint),
-    ".ckpt": SplatFormat(read_gaussian_checkpoint),
 }
-WRITTEN = tuple(suffix for suffix, kept in SPLAT_FORMATS.items() if kept.write)
 
 
 def holds_splats(path: Path) -> bool:
@@ -47,21 +43,19 @@ def read_splats(path: Path) -> Splats:
 
 
 def write_splats(splats: Splats, path: Path, force: bool = False) -> None:
-    write = SPLAT_FORMATS[checked_splat_suffix(path).suffix.lower()].write
-    assert write is not None
-    write(splats, path, force)
+    SPLAT_FORMATS[checked_splat_suffix(path).suffix.lower()].write(splats, path, force)
 
 
 def checked_splat_suffix(path: Path) -> Path:
     """The path itself, if splats can be written to a file of that name."""
-    if path.suffix.lower() not in WRITTEN:
-        raise InputError(f"{path}: expected a name that ends in {', '.join(WRITTEN)}, found {path.suffix or 'none'}")
+    if path.suffix.lower() not in SPLAT_FORMATS:
+        known = ", ".join(SPLAT_FORMATS)
+        raise InputError(f"{path}: expected a name that ends in {known}, found {path.suffix or 'none'}")
     return path
 
 
-def describe_splats(path: Path) -> dict[str, Any]:
+def describe_splats(splats: Splats, path: Path) -> dict[str, Any]:
     """What a file of splats holds."""
-    splats = read_splats(path)
     return {
         "kind": "splats",
         "splats": len(splats),

@@ -14,6 +14,7 @@ from fieldcast.fields.kinds.cp import CpField
 from fieldcast.fields.kinds.hashgrid import HashgridField
 from fieldcast.fields.kinds.hybrid import HybridField
 from fieldcast.fields.kinds.mlp import MlpField
+from fieldcast.fields.kinds.nerf import NerfField
 from fieldcast.fields.kinds.planes import PlanesField
 from fieldcast.fields.kinds.vm import VmField
 from fieldcast.fields.kinds.voxels import VoxelsField
@@ -27,6 +28,7 @@ KINDS: dict[str, type[Field]] = {
     "voxels": VoxelsField,
     "planes": PlanesField,
     "hybrid": HybridField,
+    "nerf": NerfField,
 }
 
 

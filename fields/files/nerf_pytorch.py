@@ -1,0 +1,161 @@
+"""Checkpoints of nerf-pytorch (yenchenlin, `.tar`) and of krrish94's rebuilding of it (`.ckpt`): the fine network.
+
+Letters: W the width of the trunk, e that of encoded positions. Both evaluate frequencies of world positions as they
+are; a field knows points of its box, [-1, 1]^3. The box is that of NeRF-Synthetic, whose rays begin and end 2 before
+and behind its centre, so that x = 2 n: the frequencies are twice as high, and so are the weights of the positions
+themselves.
+
+What a checkpoint does not say is taken to be as in NeRF-Synthetic: that box, and white behind it. A model of an LLFF
+scene in normalised device coordinates opens in those.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from fieldcast.errors import InputError
+from fieldcast.fields.heads import DensityActivation
+from fieldcast.fields.kinds import build
+from fieldcast.fields.kinds.nerf import NerfField, NerfSizes
+from fieldcast.fields.space import Space
+from fieldcast.fields.spec import FieldSpec
+
+HALF = 2.0  # of the sides of the box, world units
+Tensors = dict[str, Tensor]
+
+
+@dataclass(frozen=True)
+class Layout:
+    """What a program calls things. networks: the state dicts, the best one first.
+
+    trunk: the layers' names, the n-th after the first; others: density, code, branch and colour. before: whether the
+    layer that sees the encoding again has it before what comes from the others.
+    """
+
+    networks: tuple[str, ...]
+    first: str
+    trunk: str
+    others: tuple[str, str, str, str]
+    before: bool
+    rectified: tuple[str, str]  # the first layer, and the code
+
+
+LAYOUTS = (
+    Layout(
+        ("network_fine_state_dict", "network_fn_state_dict"),
+        "pts_linears.0",
+        r"pts_linears\.([1-9][0-9]?)",
+        ("alpha_linear", "feature_linear", "views_linears.0", "rgb_linear"),
+        before=True,
+        rectified=("rectified", "linear"),
+    ),
+    Layout(
+        ("model_fine_state_dict", "model_coarse_state_dict"),
+        "layer1",
+        r"layers_xyz\.([0-9]{1,2})",
+        ("fc_alpha", "fc_feat", "layers_dir.0", "fc_rgb"),
+        before=False,
+        rectified=("linear", "rectified"),
+    ),
+)
+
+
+def holds_nerf(found: Any) -> bool:
+    """Whether what a checkpoint holds looks like one of these."""
+    return isinstance(found, dict) and any(name in found for layout in LAYOUTS for name in layout.networks)
+
+
+def read_nerf(path: Path, found: dict[str, Any]) -> NerfField:
+    """The fine network of a checkpoint that holds `found`, or the only one. Raises InputError for what it is not."""
+    layout, name = next((x, n) for x in LAYOUTS for n in x.networks if found.get(n))
+    network = found[name]
+    if not isinstance(network, dict) or not all(isinstance(v, Tensor) for v in network.values()):
+        raise InputError(f"{path}: {name}: expected the tensors of a network")
+    tensors = {str(k).removeprefix("module."): v.detach().float() for k, v in network.items()}
+    names = layers_of(path, tensors, layout)
+    sizes = sizes_of(path, tensors, layout, names)
+    unit = HALF
+    spec = FieldSpec(
+        kind="nerf",
+        sizes=sizes,
+        space=Space((-HALF, -HALF, -HALF, HALF, HALF, HALF)),
+        density=DensityActivation("relu", scale=unit),
+    )
+    field = build(spec)
+    assert isinstance(field, NerfField)
+    with torch.no_grad():
+        ours = [*field.trunk, *field.density_net, *field.code_net, *field.color_net]
+        for place, (layer, theirs) in enumerate(zip(ours, [*names, *layout.others], strict=True)):
+            weight, bias = tensors[f"{theirs}.weight"], tensors[f"{theirs}.bias"]
+            if place == 0 or (place == sizes.skip and place < sizes.layers):
+                weight = seeing_the_box(weight, 3 * (1 + 2 * sizes.octaves), layout.before or place == 0)
+            if weight.shape != layer.weight.shape or bias.shape != layer.bias.shape:
+                raise InputError(
+                    f"{path}: {theirs}: expected {list(layer.weight.shape)}, found {list(weight.shape)} "
+                    f"and {list(bias.shape)}"
+                )
+            layer.weight.copy_(weight)
+            layer.bias.copy_(bias)
+    return field
+
+
+def layers_of(path: Path, tensors: Tensors, layout: Layout) -> list[str]:
+    """The names of the trunk's layers; all other layers are there, and nothing else."""
+    later = sorted(int(m[1]) for k in tensors if (m := re.fullmatch(layout.trunk + r"\.weight", k)))
+    stem = layout.trunk.split(r"\.")[0]
+    names = [layout.first, *(f"{stem}.{n}" for n in later)]
+    wanted = {f"{name}.{part}" for name in (*names, *layout.others) for part in ("weight", "bias")}
+    missing, stray = sorted(wanted - tensors.keys()), sorted(tensors.keys() - wanted)
+    if missing or stray or len(names) < 2:
+        parts = [
+            f"{what} {', '.join(some[:5])}" for what, some in (("missing", missing), ("unexpected", stray)) if some
+        ]
+        hint = "; networks without view directions are not read" if f"{layout.others[3]}.weight" in missing else ""
+        raise InputError(f"{path}: not a whole NeRF: {'; '.join(parts) or 'a trunk of one layer'}{hint}")
+    flat = [k for k in wanted if tensors[k].dim() != (2 if k.endswith("weight") else 1)]
+    if flat:
+        raise InputError(f"{path}: {flat[0]}: expected a matrix and a vector, found {list(tensors[flat[0]].shape)}")
+    return names
+
+
+def sizes_of(path: Path, tensors: Tensors, layout: Layout, names: list[str]) -> NerfSizes:
+    """Sizes, from the shapes of the matrices."""
+    width, encoded = tensors[f"{names[0]}.weight"].shape
+    skips = [i for i, name in enumerate(names) if i > 0 and tensors[f"{name}.weight"].shape[1] == width + encoded]
+    if len(skips) > 1:
+        raise InputError(f"{path}: {names[skips[1]]}: expected at most one layer that sees the positions again")
+    branch, seen = tensors[f"{layout.others[2]}.weight"].shape
+    first, code = layout.rectified
+    return NerfSizes(
+        layers=len(names),
+        width=width,
+        skip=skips[0] if skips else 0,
+        octaves=_octaves(path, names[0], encoded),
+        view_octaves=_octaves(path, layout.others[2], seen - width),
+        lowest=math.log2(HALF),
+        first="linear" if first == "linear" else "rectified",
+        code="linear" if code == "linear" else "rectified",
+        branch=branch,
+    )
+
+
+def _octaves(path: Path, name: str, encoded: int) -> int:
+    """How many octaves make an encoding so wide; the numbers themselves come first."""
+    octaves, rest = divmod(encoded - 3, 6)
+    if octaves < 0 or rest or octaves > 24:
+        raise InputError(f"{path}: {name}: expected 3 + 6 L encoded numbers, found {encoded}")
+    return octaves
+
+
+def seeing_the_box(weight: Tensor, encoded: int, before: bool) -> Tensor:
+    """A matrix that was made for world positions, before or behind other inputs, for points of the box before them."""
+    if not before:
+        weight = torch.cat([weight[:, -encoded:], weight[:, :-encoded]], 1)
+    return torch.cat([HALF * weight[:, :3], weight[:, 3:]], 1)

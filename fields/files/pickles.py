@@ -1,0 +1,59 @@
+"""Checkpoints that torch has pickled, read as plain tensors: opening one runs no code from it."""
+
+from __future__ import annotations
+
+import pickle
+import warnings
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from fieldcast.errors import InputError
+
+
+def read_pickle(path: Path) -> Any:
+    """What a checkpoint holds: tensors, containers, numbers and text. Raises InputError, one line, for anything else.
+
+    torch reads it with an unpickler that knows those and a few numpy scalars, and refuses everything else.
+    """
+    if not path.is_file():
+        raise InputError(f"{path}: " + ("expected a file, found a folder" if path.is_dir() else "no such file"))
+    _check_archive(path)
+    scalar = np.float64(0).__reduce__()[0]
+    plain: list[Any] = [scalar, (scalar, "numpy.core.multiarray.scalar"), np.dtype, type(np.dtype(np.float64))]
+    try:
+        with torch.serialization.safe_globals(plain), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of what it may not be able to read: it says so if it is not
+            # The unpickler of weights_only knows data alone; what else is in the file raises.
+            return torch.load(path, map_location="cpu", weights_only=True)  # noqa: TID251
+    except (
+        pickle.UnpicklingError,
+        RuntimeError,
+        EOFError,
+        ValueError,
+        KeyError,
+        AttributeError,
+        OSError,
+        zipfile.BadZipFile,
+    ) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise InputError(f"{path}: not a whole checkpoint of plain tensors ({reason:.120})") from None
+
+
+def _check_archive(path: Path) -> None:
+    """Raises InputError if what an archive unpacks to is larger than itself: torch stores, and does not compress."""
+    if not zipfile.is_zipfile(path):
+        return  # as torch wrote them before 1.6
+    try:
+        with zipfile.ZipFile(path) as archive:
+            squeezed = [info for info in archive.infolist() if info.compress_type != zipfile.ZIP_STORED]
+            total = sum(info.file_size for info in archive.infolist())
+    except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError) as error:
+        raise InputError(f"{path}: a damaged archive ({error})") from None
+    if squeezed or total > path.stat().st_size:
+        raise InputError(
+            f"{path}: unpacks to {total:,} bytes: torch does not compress its checkpoints, this one is not its"
+        )

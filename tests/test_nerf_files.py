@@ -1,0 +1,217 @@
+"""Checkpoints of nerf-pytorch and its relative: the same function as the programs that wrote them, and nothing run."""
+
+from __future__ import annotations
+
+import json
+import pickle
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+from torch.nn.functional import linear
+
+import fieldcast
+from fieldcast.cli import cli
+from fieldcast.console import main_guard
+from fieldcast.errors import InputError
+from fieldcast.fields import Field
+from fieldcast.fields.cameras import Rays
+from fieldcast.fields.evaluate import photograph
+from fieldcast.fields.metrics import psnr
+from fieldcast.fields.rendering import shading
+from fieldcast.fields.scenes import open_scene
+
+Network = dict[str, Tensor]
+Reference = Callable[[Network, Tensor, Tensor], tuple[Tensor, Tensor]]
+
+
+def encoded(x: Tensor, octaves: int) -> Tensor:
+    """What both programs make of positions and directions."""
+    return torch.cat([x, *(f(x * 2.0**k) for k in range(octaves) for f in (torch.sin, torch.cos))], -1)
+
+
+def layer(network: Network, name: str, x: Tensor) -> Tensor:
+    return linear(x, network[f"{name}.weight"].to(x), network[f"{name}.bias"].to(x))
+
+
+def nerf_pytorch(network: Network, x: Tensor, d: Tensor) -> tuple[Tensor, Tensor]:
+    """sigma [N] and rgb [N, 3] of the network of yenchenlin/nerf-pytorch, which skips behind layer 4."""
+    seen, h = encoded(x, 10), encoded(x, 10)
+    for place in range(8):
+        h = torch.relu(layer(network, f"pts_linears.{place}", h))
+        if place == 4:
+            h = torch.cat([seen, h], -1)
+    feature = layer(network, "feature_linear", h)
+    branch = torch.relu(layer(network, "views_linears.0", torch.cat([feature, encoded(d, 4)], -1)))
+    return torch.relu(layer(network, "alpha_linear", h))[:, 0], torch.sigmoid(layer(network, "rgb_linear", branch))
+
+
+def krrish94(network: Network, x: Tensor, d: Tensor) -> tuple[Tensor, Tensor]:
+    """The same of krrish94/nerf-pytorch, whose deeper networks skip before the layer 4 of those after the first."""
+    octaves = (network["layer1.weight"].shape[1] - 3) // 6
+    h = layer(network, "layer1", encoded(x, octaves))
+    for place in range(sum(name.startswith("layers_xyz") for name in network) // 2):
+        if network[f"layers_xyz.{place}.weight"].shape[1] > h.shape[1]:
+            h = torch.cat([h, encoded(x, octaves)], -1)
+        h = torch.relu(layer(network, f"layers_xyz.{place}", h))
+    feature = torch.relu(layer(network, "fc_feat", h))
+    branch = torch.relu(layer(network, "layers_dir.0", torch.cat([feature, encoded(d, 4)], -1)))
+    return torch.relu(layer(network, "fc_alpha", h))[:, 0], torch.sigmoid(layer(network, "fc_rgb", branch))
+
+
+def some_network(shapes: dict[str, tuple[int, int]]) -> Network:
+    """Layers (outputs, inputs) with numbers that keep what flows through them about as large as it is."""
+    network: Network = {}
+    for name, (outputs, inputs) in shapes.items():
+        network[f"{name}.weight"] = torch.randn(outputs, inputs) * (2 / inputs) ** 0.5
+        network[f"{name}.bias"] = 0.1 * torch.randn(outputs)
+    return network
+
+
+def wide(width: int = 32) -> Network:
+    trunk = {f"pts_linears.{i}": (width, 63 if i == 0 else width + 63 * (i == 5)) for i in range(8)}
+    head = {"alpha_linear": (1, width), "feature_linear": (width, width)}
+    return some_network({**trunk, **head, "views_linears.0": (width // 2, width + 27), "rgb_linear": (3, width // 2)})
+
+
+def rebuilt(layers: int = 4, width: int = 32, encoded: int = 63) -> Network:
+    trunk = {f"layers_xyz.{i}": (width, width + encoded * (i == 4)) for i in range(layers - 1)}
+    head = {"fc_feat": (width, width), "fc_alpha": (1, width), "layers_dir.0": (width // 2, width + 27)}
+    return some_network({"layer1": (width, encoded), **trunk, **head, "fc_rgb": (3, width // 2)})
+
+
+def points(count: int = 2000) -> tuple[Tensor, Tensor]:
+    """In the box of NeRF-Synthetic, in float64."""
+    x = 4 * torch.rand(count, 3, dtype=torch.float64) - 2
+    return x, torch.nn.functional.normalize(torch.randn(count, 3, dtype=torch.float64), dim=-1)
+
+
+def assert_same(field: Field, network: Network, reference: Reference) -> None:
+    """In float64, where a frequency of 2^9 does not lose digits, to 1e-6; in float32, as both programs run, to 1e-3."""
+    x, d = points()
+    sigma, rgb = reference(network, x, d)
+    assert float(sigma.std()) > 0.05 and float(rgb.std()) > 0.05  # there is something to agree on
+    for kind, tolerance in ((torch.float64, 1e-6), (torch.float32, 1e-3)):
+        with torch.no_grad():
+            ours = field.to(kind)(x.to(kind), d.to(kind))
+        torch.testing.assert_close(ours[0].double(), sigma, rtol=tolerance, atol=tolerance * float(sigma.mean()))
+        torch.testing.assert_close(ours[1].double(), rgb, rtol=tolerance, atol=tolerance)
+
+
+@pytest.mark.parametrize(
+    ("network", "reference", "wrap"),
+    [
+        (wide, nerf_pytorch, lambda n: {"global_step": 1, "network_fn_state_dict": {}, "network_fine_state_dict": n}),
+        (wide, nerf_pytorch, lambda n: {"network_fn_state_dict": {f"module.{k}": v for k, v in n.items()}}),
+        (rebuilt, krrish94, lambda n: {"iter": 7, "model_coarse_state_dict": {}, "model_fine_state_dict": n}),
+        (lambda: rebuilt(7), krrish94, lambda n: {"model_coarse_state_dict": n, "model_fine_state_dict": None}),
+        (lambda: rebuilt(3, encoded=39), krrish94, lambda n: {"model_fine_state_dict": n}),
+    ],
+)
+def test_the_same_function(
+    tmp_path: Path, network: Callable[[], Network], reference: Reference, wrap: Callable[[Network], Any]
+) -> None:
+    torch.manual_seed(3)
+    tensors = network()
+    torch.save(wrap(tensors), tmp_path / "a.tar")
+    assert_same(fieldcast.open(tmp_path / "a.tar"), tensors, reference)
+    fieldcast.save(fieldcast.open(tmp_path / "a.tar"), tmp_path / "a.safetensors")
+    assert_same(fieldcast.open(tmp_path / "a.safetensors"), tensors, reference)
+
+
+SCENES = ("chair", "drums", "fern", "hotdog", "lego", "materials", "ship")
+
+
+@pytest.mark.parametrize("scene", SCENES)
+def test_networks_that_were_trained(data: Path, scene: str) -> None:
+    (file,) = (data / "ckpt" / "nerf-pytorch" / f"{scene}-lowres").glob("*.weights.ckpt")
+    field = fieldcast.open(file)
+    assert isinstance(field, Field)
+    network = torch.load(file, weights_only=True)["model_fine_state_dict"]  # noqa: TID251
+    x, d = points(500)
+    sigma, rgb = krrish94(network, x, d)
+    with torch.no_grad():
+        ours = field.double()(x, d)
+    torch.testing.assert_close(ours[0], sigma, rtol=1e-6, atol=1e-4)
+    torch.testing.assert_close(ours[1], rgb, rtol=1e-6, atol=1e-6)
+
+
+def test_a_trained_network_shows_its_scene(data: Path) -> None:
+    """Random pixels of a test view that it was not trained on; its authors have 27 dB on all."""
+    field = fieldcast.open(data / "ckpt" / "nerf-pytorch" / "lego-lowres" / "checkpoint199999.ckpt")
+    scene = open_scene(data / "posed" / "nerf_synthetic_lego_100", "test").spread(1)
+    chosen = torch.randperm(100 * 100, generator=torch.Generator().manual_seed(0))[:400]
+    rays: Rays = scene.cameras.image_rays(0)[chosen]
+    seen = shading(field, steps=512)(rays).rgb
+    assert psnr(seen, photograph(scene, 0, (1.0, 1.0, 1.0)).reshape(-1, 3)[chosen]) > 24
+
+
+class Runs:
+    def __reduce__(self) -> tuple[Any, ...]:
+        return exec, ("raise SystemExit('ran')",)
+
+
+def squeezed(path: Path) -> None:
+    """An archive that unpacks to much more than it is."""
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("a/data.pkl", b"\0" * 10_000_000)
+
+
+def changed(**values: Any) -> dict[str, Any]:
+    """A checkpoint some tensors of which are others; None: missing."""
+    network: dict[str, Any] = {**rebuilt(), **{name.replace("__", "."): value for name, value in values.items()}}
+    return {"model_fine_state_dict": {name: value for name, value in network.items() if value is not None}}
+
+
+@pytest.mark.parametrize(
+    ("write", "message"),
+    [
+        (lambda p: p.write_bytes(pickle.dumps({"model_fine_state_dict": Runs()})), "not a whole checkpoint of plain"),
+        (lambda p: torch.save({"model_fine_state_dict": Runs()}, p), "not a whole checkpoint of plain tensors"),
+        (squeezed, "torch does not compress"),
+        (lambda p: p.write_bytes(b"PK\3\4 and nothing"), "not a whole checkpoint"),
+        (lambda p: p.write_bytes(b""), "not a whole checkpoint"),
+        (lambda p: torch.save({"weights": 1}, p), "a checkpoint of none that is known .*: it holds weights"),
+        (lambda p: torch.save([1, 2], p), "it holds list"),
+        (lambda p: torch.save({"model_fine_state_dict": [1]}, p), "expected the tensors of a network"),
+        (lambda p: torch.save(changed(fc_alpha__bias=None), p), "not a whole NeRF: missing fc_alpha.bias"),
+        (lambda p: torch.save(changed(more=torch.ones(1)), p), "unexpected more"),
+        (lambda p: torch.save(changed(layer1__weight=torch.ones(32)), p), r"layer1.weight: .* found \[32\]"),
+        (lambda p: torch.save(changed(layer1__weight=torch.ones(32, 62)), p), "expected 3 \\+ 6 L encoded numbers"),
+        (lambda p: torch.save(changed(fc_alpha__weight=torch.ones(2, 32)), p), r"fc_alpha: expected \[1, 32\]"),
+        (lambda p: torch.save(changed(layers_xyz__0__weight=torch.ones(9, 32)), p), r"expected \[32, 32\], found"),
+        (
+            lambda p: torch.save(changed(fc_rgb__weight=None, fc_rgb__bias=None), p),
+            "networks without view directions are not read",
+        ),
+    ],
+)
+def test_what_is_wrong_is_said_in_one_line(tmp_path: Path, write: Callable[[Path], Any], message: str) -> None:
+    write(tmp_path / "a.ckpt")
+    with pytest.raises(InputError, match=message) as caught:
+        fieldcast.open(tmp_path / "a.ckpt")
+    assert "\n" not in str(caught.value) and str(caught.value).startswith(str(tmp_path / "a.ckpt"))
+
+
+def run(capsys: pytest.CaptureFixture[str], *arguments: object) -> tuple[int, str, str]:
+    """The exit code of a command as a user types it, and its stdout and stderr."""
+    code = main_guard(cli, [str(argument) for argument in arguments])
+    return code, *capsys.readouterr()
+
+
+def test_commands_take_checkpoints(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    torch.manual_seed(3)
+    file = tmp_path / "a.tar"
+    torch.save({"network_fn_state_dict": wide(16)}, file)
+    info = json.loads(run(capsys, "info", file, "--json")[1])
+    assert (info["kind"], info["spec"]["sizes"]["skip"], info["spec"]["sizes"]["width"]) == ("nerf", 5, 16)
+    assert json.loads(run(capsys, "validate", file, "--json")[1])["kind"] == "nerf"
+    small = ("--size", "resolution=16", "--steps", "2", "--views", "1")
+    code, out, err = run(capsys, "convert", file, tmp_path / "b.safetensors", "--to", "vm", *small, "--json")
+    assert code == 0, err
+    assert json.loads(out)["teacher"]["kind"] == "nerf"
+    assert run(capsys, "convert", file, tmp_path / "c.tar", "--to", "nerf")[0] == 2
