@@ -160,8 +160,11 @@ def frozen_copy(field: Field, occupancy: Occupancy) -> Field:
 
 
 def known_occupancy(field: Field, seed: int, progress: Progress = silent) -> Occupancy:
-    """The field's occupancy, looked up in its density if it never was."""
-    return tightened(field, seed, progress) if field.occupancy.is_full() else field.occupancy
+    """The field's occupancy; if it never was looked up, the cells with a density that shows, and their neighbours.
+
+    A few looks into a cell can miss a thin surface: of a NeRF of lego 0.5 dB are lost without the neighbours.
+    """
+    return tightened(field, seed, progress).grown() if field.occupancy.is_full() else field.occupancy
 
 
 def tightened(field: Field, seed: int, progress: Progress = silent) -> Occupancy:

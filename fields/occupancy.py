@@ -53,6 +53,16 @@ class Occupancy:
     def is_full(self) -> bool:
         return bool((self.bits == 255).all())
 
+    def grown(self) -> Occupancy:
+        """With all neighbours of occupied cells, those across edges and corners too."""
+        cells = self.cells()
+        for axis in range(3):
+            grown, last = cells.clone(), self.resolution - 1
+            for to, of in ((0, 1), (1, 0)):
+                grown.narrow(axis, to, last).logical_or_(cells.narrow(axis, of, last))
+            cells = grown
+        return Occupancy.of_cells(cells)
+
     def __and__(self, other: Occupancy) -> Occupancy:
         """The cells that are occupied in both, of one resolution."""
         return Occupancy(self.bits & other.bits, self.resolution)

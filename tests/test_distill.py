@@ -175,7 +175,7 @@ def test_a_field_that_never_looked_learns_where_it_is_empty() -> None:
     occupancy = known_occupancy(field, 0)
     x = BOX.from_unit(torch.rand(5000, 3))
     assert bool(occupancy.contains(BOX.to_unit(x[field.density(x) > 5])).all())
-    assert not bool(occupancy.contains(BOX.to_unit(x[(x - CENTER).norm(dim=-1) > 0.9])).any())
+    assert not bool(occupancy.contains(BOX.to_unit(x[(x - CENTER).norm(dim=-1) > 1.0])).any())
     field.occupancy = occupancy
     assert known_occupancy(field, 1) is not None
     assert torch.equal(known_occupancy(field, 1).bits, occupancy.bits)  # what it knows is not looked up again

@@ -581,6 +581,12 @@ def test_bits_of_the_occupancy_are_as_documented() -> None:
     assert occupancy.fraction() == pytest.approx(float(full.float().mean()))
 
 
+def test_grown_by_neighbours() -> None:
+    cells = torch.rand(16, 16, 16, generator=torch.Generator().manual_seed(0)) > 0.98
+    wanted = torch.nn.functional.max_pool3d(cells.float()[None, None], 3, stride=1, padding=1)[0, 0] > 0
+    assert torch.equal(Occupancy.of_cells(cells).grown().cells(), wanted)
+
+
 def test_iou_counts_cells() -> None:
     a, b = cells((0, 0, 0), (1, 1, 1)), cells((1, 1, 1), (2, 2, 2))
     assert a.iou(b) == pytest.approx(1 / 3)

@@ -210,6 +210,7 @@ def test_commands_take_checkpoints(tmp_path: Path, capsys: pytest.CaptureFixture
     info = json.loads(run(capsys, "info", file, "--json")[1])
     assert (info["kind"], info["spec"]["sizes"]["skip"], info["spec"]["sizes"]["width"]) == ("nerf", 5, 16)
     assert json.loads(run(capsys, "validate", file, "--json")[1])["kind"] == "nerf"
+    assert run(capsys, "render", file, tmp_path / "a.png", "--size", "16x12")[0] == 0
     small = ("--size", "resolution=16", "--steps", "2", "--views", "1")
     code, out, err = run(capsys, "convert", file, tmp_path / "b.safetensors", "--to", "vm", *small, "--json")
     assert code == 0, err

@@ -46,7 +46,6 @@ def cells_of(surfaces: list[Surface], space: Space, resolution: int) -> Occupanc
     """The cells that surfaces lie in, and their neighbours."""
     points = torch.from_numpy(scattered(surfaces, DENSE * resolution**2 * 6)).float()
     index = (space.to_unit(points) * resolution).long().clamp(0, resolution - 1)
-    cells = torch.zeros((resolution,) * 3)
-    cells[index[:, 0], index[:, 1], index[:, 2]] = 1
-    near = torch.nn.functional.max_pool3d(cells[None, None], 3, stride=1, padding=1)[0, 0]
-    return Occupancy.of_cells(near > 0)
+    cells = torch.zeros((resolution,) * 3, dtype=torch.bool)
+    cells[index[:, 0], index[:, 1], index[:, 2]] = True
+    return Occupancy.of_cells(cells).grown()
