@@ -128,7 +128,7 @@ FILES: list[tuple[str, Callable[[], None] | None, list[str], str]] = [
     ("meta-a-list", None, ["info", "list.safetensors"], "expected an object"),
     ("newer-format", lambda: altered(lambda m: m.update(format=2)), INFO, "expected format 1, found 2"),
     ("no-spec", lambda: altered(lambda m: m.pop("spec")), INFO, "spec"),
-    ("unknown-kind", lambda: altered(spec("kind", "nerf")), INFO, "choose from mlp, hashgrid"),
+    ("unknown-kind", lambda: altered(spec("kind", "cubes")), INFO, "choose from mlp, hashgrid"),
     ("kind-a-number", lambda: altered(spec("kind", 3)), INFO, "Expected `str`"),
     ("unknown-spec", lambda: altered(spec("extra", 1)), INFO, "unknown extra"),
     ("unknown-size", lambda: altered(size("depth", 1)), INFO, "unknown depth"),

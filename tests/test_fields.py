@@ -784,8 +784,8 @@ def test_wrong_sizes_are_one_line(kind: str, sizes: dict[str, str], text: str) -
 
 
 def test_an_unknown_kind_lists_the_known_ones() -> None:
-    with pytest.raises(InputError, match="unknown kind 'nerf': choose from mlp, hashgrid, vm, cp"):
-        build(FieldSpec(kind="nerf", sizes=None))
+    with pytest.raises(InputError, match="unknown kind 'cubes': choose from mlp, hashgrid, vm, cp"):
+        build(FieldSpec(kind="cubes", sizes=None))
 
 
 def test_views_can_move_between_fields() -> None:
