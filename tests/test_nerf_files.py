@@ -86,7 +86,7 @@ def rebuilt(layers: int = 4, width: int = 32, encoded: int = 63) -> Network:
 
 def points(count: int = 2000) -> tuple[Tensor, Tensor]:
     """In the box of NeRF-Synthetic, in float64."""
-    x = 4 * torch.rand(count, 3, dtype=torch.float64) - 2
+    x = 3 * torch.rand(count, 3, dtype=torch.float64) - 1.5
     return x, torch.nn.functional.normalize(torch.randn(count, 3, dtype=torch.float64), dim=-1)
 
 

@@ -1,9 +1,8 @@
 """Checkpoints of nerf-pytorch (yenchenlin, `.tar`) and of krrish94's rebuilding of it (`.ckpt`): the fine network.
 
 Letters: W the width of the trunk, e that of encoded positions. Both evaluate frequencies of world positions as they
-are; a field knows points of its box, [-1, 1]^3. The box is that of NeRF-Synthetic, whose rays begin and end 2 before
-and behind its centre, so that x = 2 n: the frequencies are twice as high, and so are the weights of the positions
-themselves.
+are; a field knows points of its box, [-1, 1]^3. The box is the one that others use for NeRF-Synthetic, so that x = 1.5
+n: the frequencies are so much higher, and so are the weights of the positions themselves.
 
 What a checkpoint does not say is taken to be as in NeRF-Synthetic: that box, and white behind it. A model of an LLFF
 scene in normalised device coordinates opens in those.
@@ -27,7 +26,7 @@ from fieldcast.fields.kinds.nerf import NerfField, NerfSizes
 from fieldcast.fields.space import Space
 from fieldcast.fields.spec import FieldSpec
 
-HALF = 2.0  # of the sides of the box, world units
+HALF = 1.5  # of the sides of the box, world units
 Tensors = dict[str, Tensor]
 
 
@@ -81,12 +80,11 @@ def read_nerf(path: Path, found: dict[str, Any]) -> NerfField:
     tensors = {str(k).removeprefix("module."): v.detach().float() for k, v in network.items()}
     names = layers_of(path, tensors, layout)
     sizes = sizes_of(path, tensors, layout, names)
-    unit = HALF
     spec = FieldSpec(
         kind="nerf",
         sizes=sizes,
         space=Space((-HALF, -HALF, -HALF, HALF, HALF, HALF)),
-        density=DensityActivation("relu", scale=unit),
+        density=DensityActivation("relu", scale=HALF),
     )
     field = build(spec)
     assert isinstance(field, NerfField)
