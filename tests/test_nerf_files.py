@@ -161,6 +161,13 @@ def squeezed(path: Path) -> None:
         archive.writestr("a/data.pkl", b"\0" * 10_000_000)
 
 
+def endless() -> dict[str, Any]:
+    """A container that holds itself."""
+    found: dict[str, Any] = {"more": []}
+    found["more"].append(found)
+    return found
+
+
 def changed(**values: Any) -> dict[str, Any]:
     """A checkpoint some tensors of which are others; None: missing."""
     network: dict[str, Any] = {**rebuilt(), **{name.replace("__", "."): value for name, value in values.items()}}
@@ -177,6 +184,7 @@ def changed(**values: Any) -> dict[str, Any]:
         (lambda p: p.write_bytes(b""), "not a whole checkpoint"),
         (lambda p: torch.save({"weights": 1}, p), "a checkpoint of none that is known .*: it holds weights"),
         (lambda p: torch.save([1, 2], p), "it holds list"),
+        (lambda p: torch.save(endless(), p), "it holds more"),
         (lambda p: torch.save({"model_fine_state_dict": [1]}, p), "expected the tensors of a network"),
         (lambda p: torch.save(changed(fc_alpha__bias=None), p), "not a whole NeRF: missing fc_alpha.bias"),
         (lambda p: torch.save(changed(more=torch.ones(1)), p), "unexpected more"),
@@ -184,6 +192,11 @@ def changed(**values: Any) -> dict[str, Any]:
         (lambda p: torch.save(changed(layer1__weight=torch.ones(32, 62)), p), "expected 3 \\+ 6 L encoded numbers"),
         (lambda p: torch.save(changed(fc_alpha__weight=torch.ones(2, 32)), p), r"fc_alpha: expected \[1, 32\]"),
         (lambda p: torch.save(changed(layers_xyz__0__weight=torch.ones(9, 32)), p), r"expected \[32, 32\], found"),
+        (lambda p: torch.save(changed(fc_feat__bias=torch.full((32,), torch.inf)), p), "fc_feat.bias: expected finite"),
+        (
+            lambda p: torch.save(changed(fc_feat__weight=torch.ones(1).expand(1 << 20, 1 << 20)), p),
+            r"model_fine_state_dict.fc_feat.weight: expected \[1048576, 1048576\] numbers, found 4 bytes",
+        ),
         (
             lambda p: torch.save(changed(fc_rgb__weight=None, fc_rgb__bias=None), p),
             "networks without view directions are not read",

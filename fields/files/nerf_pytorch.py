@@ -120,6 +120,9 @@ def layers_of(path: Path, tensors: Tensors, layout: Layout) -> list[str]:
     flat = [k for k in wanted if tensors[k].dim() != (2 if k.endswith("weight") else 1)]
     if flat:
         raise InputError(f"{path}: {flat[0]}: expected a matrix and a vector, found {list(tensors[flat[0]].shape)}")
+    odd = [k for k in sorted(wanted) if not bool(tensors[k].isfinite().all())]
+    if odd:
+        raise InputError(f"{path}: {odd[0]}: expected finite numbers")
     return names
 
 

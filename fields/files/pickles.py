@@ -28,7 +28,7 @@ def read_pickle(path: Path) -> Any:
         with torch.serialization.safe_globals(plain), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of what it may not be able to read: it says so if it is not
             # The unpickler of weights_only knows data alone; what else is in the file raises.
-            return torch.load(path, map_location="cpu", weights_only=True)  # noqa: TID251
+            found = torch.load(path, map_location="cpu", weights_only=True)  # noqa: TID251
     except (
         pickle.UnpicklingError,
         RuntimeError,
@@ -41,6 +41,28 @@ def read_pickle(path: Path) -> Any:
     ) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise InputError(f"{path}: not a whole checkpoint of plain tensors ({reason:.120})") from None
+    _check_tensors(path, found)
+    return found
+
+
+def _check_tensors(path: Path, found: Any) -> None:
+    """Raises InputError for a tensor that shows the same numbers again and again: a copy would fill the memory."""
+    waiting, seen = [("", found)], set[int]()  # a list may hold itself
+    while waiting:
+        name, value = waiting.pop()
+        if id(value) in seen:
+            continue
+        seen.add(id(value))
+        if isinstance(value, dict):
+            waiting += [(f"{name}.{key}".lstrip("."), item) for key, item in value.items()]
+        elif isinstance(value, list | tuple):
+            waiting += [(f"{name}[{place}]", item) for place, item in enumerate(value)]
+        elif isinstance(value, torch.Tensor) and value.layout == torch.strided:
+            held = value.untyped_storage().nbytes()
+            if value.numel() * value.element_size() > held:
+                raise InputError(
+                    f"{path}: {name:.80}: expected {list(value.shape)} numbers, found {held:,} bytes of them"
+                )
 
 
 def _check_archive(path: Path) -> None:
