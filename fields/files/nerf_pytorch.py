@@ -14,7 +14,7 @@ import math
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -28,6 +28,7 @@ from fieldcast.fields.spec import FieldSpec
 
 HALF = 1.5  # of the sides of the box, world units
 Tensors = dict[str, Tensor]
+Kind = Literal["linear", "rectified"]
 
 
 @dataclass(frozen=True)
@@ -35,7 +36,7 @@ class Layout:
     """What a program calls things. networks: the state dicts, the best one first.
 
     trunk: the layers' names, the n-th after the first; others: density, code, branch and colour. before: whether the
-    layer that sees the encoding again has it before what comes from the others.
+    layer that sees the encoding again has it before what comes from the others. first_is, code_is: as in `NerfSizes`.
     """
 
     networks: tuple[str, ...]
@@ -43,7 +44,8 @@ class Layout:
     trunk: str
     others: tuple[str, str, str, str]
     before: bool
-    rectified: tuple[str, str]  # the first layer, and the code
+    first_is: Kind
+    code_is: Kind
 
 
 LAYOUTS = (
@@ -53,7 +55,8 @@ LAYOUTS = (
         r"pts_linears\.([1-9][0-9]?)",
         ("alpha_linear", "feature_linear", "views_linears.0", "rgb_linear"),
         before=True,
-        rectified=("rectified", "linear"),
+        first_is="rectified",
+        code_is="linear",
     ),
     Layout(
         ("model_fine_state_dict", "model_coarse_state_dict"),
@@ -61,7 +64,8 @@ LAYOUTS = (
         r"layers_xyz\.([0-9]{1,2})",
         ("fc_alpha", "fc_feat", "layers_dir.0", "fc_rgb"),
         before=False,
-        rectified=("linear", "rectified"),
+        first_is="linear",
+        code_is="rectified",
     ),
 )
 
@@ -73,7 +77,10 @@ def holds_nerf(found: Any) -> bool:
 
 def read_nerf(path: Path, found: dict[str, Any]) -> NerfField:
     """The fine network of a checkpoint that holds `found`, or the only one. Raises InputError for what it is not."""
-    layout, name = next((x, n) for x in LAYOUTS for n in x.networks if found.get(n))
+    there = [(x, n) for x in LAYOUTS for n in x.networks if n in found and not _is_empty(found[n])]
+    if not there:
+        raise InputError(f"{path}: not a whole NeRF: its networks are empty")
+    layout, name = there[0]
     network = found[name]
     if not isinstance(network, dict) or not all(isinstance(v, Tensor) for v in network.values()):
         raise InputError(f"{path}: {name}: expected the tensors of a network")
@@ -104,11 +111,17 @@ def read_nerf(path: Path, found: dict[str, Any]) -> NerfField:
     return field
 
 
+def _is_empty(network: Any) -> bool:
+    """Whether a program kept no network there."""
+    return network is None or (isinstance(network, dict) and not network)
+
+
 def layers_of(path: Path, tensors: Tensors, layout: Layout) -> list[str]:
     """The names of the trunk's layers; all other layers are there, and nothing else."""
     later = sorted(int(m[1]) for k in tensors if (m := re.fullmatch(layout.trunk + r"\.weight", k)))
     stem = layout.trunk.split(r"\.")[0]
-    names = [layout.first, *(f"{stem}.{n}" for n in later)]
+    # One that is absent between others is missing.
+    names = [layout.first, *(f"{stem}.{n}" for n in range(later[0], later[-1] + 1))] if later else [layout.first]
     wanted = {f"{name}.{part}" for name in (*names, *layout.others) for part in ("weight", "bias")}
     missing, stray = sorted(wanted - tensors.keys()), sorted(tensors.keys() - wanted)
     if missing or stray or len(names) < 2:
@@ -133,7 +146,6 @@ def sizes_of(path: Path, tensors: Tensors, layout: Layout, names: list[str]) -> 
     if len(skips) > 1:
         raise InputError(f"{path}: {names[skips[1]]}: expected at most one layer that sees the positions again")
     branch, seen = tensors[f"{layout.others[2]}.weight"].shape
-    first, code = layout.rectified
     return NerfSizes(
         layers=len(names),
         width=width,
@@ -141,8 +153,8 @@ def sizes_of(path: Path, tensors: Tensors, layout: Layout, names: list[str]) -> 
         octaves=_octaves(path, names[0], encoded),
         view_octaves=_octaves(path, layout.others[2], seen - width),
         lowest=math.log2(HALF),
-        first="linear" if first == "linear" else "rectified",
-        code="linear" if code == "linear" else "rectified",
+        first=layout.first_is,
+        code=layout.code_is,
         branch=branch,
     )
 

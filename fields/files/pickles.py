@@ -57,7 +57,9 @@ def _check_tensors(path: Path, found: Any) -> None:
             waiting += [(f"{name}.{key}".lstrip("."), item) for key, item in value.items()]
         elif isinstance(value, list | tuple):
             waiting += [(f"{name}[{place}]", item) for place, item in enumerate(value)]
-        elif isinstance(value, torch.Tensor) and value.layout == torch.strided:
+        elif isinstance(value, torch.Tensor):
+            if value.layout != torch.strided or value.is_quantized or value.device.type != "cpu":
+                raise InputError(f"{path}: {name:.80}: expected plain numbers, found a tensor of another make")
             held = value.untyped_storage().nbytes()
             if value.numel() * value.element_size() > held:
                 raise InputError(

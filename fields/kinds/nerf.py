@@ -44,7 +44,7 @@ class NerfSizes:
 class Trunk(Network, nn.ModuleList):
     """Encoded points [N, e] to [N, width]; the layer `skip` sees the encoding again, before what comes from the others.
 
-    Points that a trunk without rectified first layer meets go through two matrices on end.
+    Where the first layer is linear, so is what the second one gets.
     """
 
     def __init__(self, encoded: int, sizes: NerfSizes) -> None:
