@@ -4,9 +4,8 @@
 
 fits the data set as each kind (the teachers), converts each to each other kind by each recipe at several lengths, and
 prints the table. Where `fast` does not reach the end of `pvd` in its own number of steps, it is run with twice as many.
-Every conversion is a line of `benchmarks/runs/NAME.jsonl`, NAME being that of the folder OUT; what is
-there already is not run again, so that an interrupted run continues. `--only table` runs nothing; `--figure` draws the
-curves.
+Every conversion is a line of `benchmarks/runs/NAME.jsonl`, NAME being that of the folder OUT; what is there already is
+not run again, so that an interrupted run continues. `--only table` runs nothing; `--figure` draws the curves.
 
 Fidelity is the student's pictures against its teacher's, mean PSNR over views that neither was trained on. Seconds are
 of the conversion alone, with asking the teacher; `cpu` is what all threads took together, divided by their number: it
