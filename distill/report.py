@@ -151,8 +151,9 @@ def lost(teacher: Field | Renderable, student: Field | Renderable | Mesh) -> lis
     if not isinstance(student, Field):
         return lines
     if isinstance(teacher, Field) and teacher.shares_features and not student.shares_features:
-        degree = student.spec.sizes.degree
-        lines.append(f"view-dependent colour beyond spherical harmonics of degree {degree}")
+        if hasattr(student.spec.sizes, "degree"):
+            degree = student.spec.sizes.degree
+            lines.append(f"view-dependent colour beyond spherical harmonics of degree {degree}")
         lines.append("the features between the blocks: the student has none to share with further conversions")
     whole = teacher.whole if isinstance(teacher, Cut) else teacher
     resolution = getattr(student.spec.sizes, "resolution", None)

@@ -236,4 +236,7 @@ def test_commands_take_checkpoints(tmp_path: Path, capsys: pytest.CaptureFixture
     code, out, err = run(capsys, "convert", file, tmp_path / "b.safetensors", "--to", "vm", *small, "--json")
     assert code == 0, err
     assert json.loads(out)["teacher"]["kind"] == "nerf"
+    back = ("--size", "layers=2", "--size", "width=16", "--size", "skip=0", "--steps", "2", "--views", "1")
+    code, _, err = run(capsys, "convert", tmp_path / "b.safetensors", tmp_path / "d.safetensors", "--to", "nerf", *back)
+    assert code == 0, err
     assert run(capsys, "convert", file, tmp_path / "c.tar", "--to", "nerf")[0] == 2
