@@ -45,14 +45,15 @@ def opened_scene(console: Console, path: Path, device: str, allow_outside: bool 
     """What is in a file, on the device of that name; what is odd about it is said."""
     from fieldcast.distill.convert import known_occupancy
     from fieldcast.fields.field import Field
-    from fieldcast.fields.files import CHECKPOINTS
+    from fieldcast.fields.files import SUFFIXES
     from fieldcast.fields.files import open as open_file
     from fieldcast.fields.scenes.mesh import Surfaces
 
     scene = open_file(path, chosen_device(device), allow_outside=allow_outside)
     for line in scene.warnings if isinstance(scene, Surfaces) else ():
         console.say(f"note: {line}")
-    if isinstance(scene, Field) and path.suffix.lower() in CHECKPOINTS:  # which do not say where nothing is
+    foreign = path.suffix.lower() not in SUFFIXES
+    if isinstance(scene, Field) and foreign and scene.occupancy.is_full():  # most do not say where nothing is
         with console.progress("look") as progress:
             scene.occupancy = known_occupancy(scene, 0, progress)
     return scene

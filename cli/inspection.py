@@ -49,7 +49,7 @@ def validate(console: Console, path: str, allow_outside: bool) -> None:
     fieldcast validate lego.safetensors
     fieldcast validate nerf_synthetic/lego
     """
-    from fieldcast.fields.files import CHECKPOINTS, SUFFIXES, describe, holds_splats, open_field
+    from fieldcast.fields.files import SUFFIXES, describe, holds_checkpoint, holds_splats, open_field
     from fieldcast.fields.scenes import open_scene
 
     facts: dict[str, Any] = {"path": path, "valid": True}
@@ -58,7 +58,7 @@ def validate(console: Console, path: str, allow_outside: bool) -> None:
         facts |= {"kind": field.spec.kind, "occupied": field.occupancy.fraction(), "warnings": []}
         if field.occupancy.fraction() == 0:
             facts["warnings"].append("the field is empty: no cell is occupied")
-    elif holds_splats(Path(path)) or Path(path).suffix.lower() in CHECKPOINTS:
+    elif holds_splats(Path(path)) or holds_checkpoint(Path(path)):
         facts |= {name: value for name, value in describe(Path(path)).items() if name != "spec"} | {"warnings": []}
     else:
         with console.progress("read") as progress:

@@ -13,7 +13,7 @@ import fieldcast
 from fieldcast.errors import InputError
 from fieldcast.fields.field import Field
 from fieldcast.fields.files.atomic import check_writable
-from fieldcast.fields.files.checkpoints import CHECKPOINTS, read_checkpoint
+from fieldcast.fields.files.checkpoints import CHECKPOINTS, checkpoint_file, holds_checkpoint, read_checkpoint
 from fieldcast.fields.files.mesh import check_mesh_writable, is_textured, save_mesh
 from fieldcast.fields.files.native import Provenance, Stored, inspect_native, open_native, save_native
 from fieldcast.fields.files.splats import (
@@ -47,7 +47,7 @@ def open(
         return read_mesh(path, allow_outside, device)
     if path.suffix.lower() in SPLAT_FORMATS:
         return read_splats(path).to(device)
-    if path.suffix.lower() in CHECKPOINTS:
+    if holds_checkpoint(path):
         return read_checkpoint(path).to(device)
     return open_native(_known_suffix(path, *MESH_SUFFIXES), device)
 
@@ -55,7 +55,7 @@ def open(
 def open_field(path: str | Path, device: torch.device | str = "cpu") -> Field:
     """The field in a file, for what splats and meshes cannot do."""
     path = Path(path)
-    scene = read_checkpoint(path) if path.suffix.lower() in CHECKPOINTS else None
+    scene = read_checkpoint(path) if holds_checkpoint(path) else None
     splats = path.suffix.lower() in SPLAT_FORMATS or isinstance(scene, Splats)
     found = "a mesh" if holds_mesh(path) else "splats" if splats else None
     if found:
@@ -91,7 +91,7 @@ def describe(path: Path) -> dict[str, Any]:
     """What a file holds: kind, parameters, bytes, spec, provenance; of a field from its header alone."""
     if path.suffix.lower() in SPLAT_FORMATS:
         return describe_splats(read_splats(path), path)
-    scene = read_checkpoint(path) if path.suffix.lower() in CHECKPOINTS else None
+    scene = read_checkpoint(path) if holds_checkpoint(path) else None
     if isinstance(scene, Splats):
         return describe_splats(scene, path)
     stored = inspect_native(_known_suffix(path)) if scene is None else Stored(scene.spec, Provenance(), {})
@@ -101,7 +101,7 @@ def describe(path: Path) -> dict[str, Any]:
     return {
         "kind": stored.spec.kind,
         "parameters": field.parameter_count(),
-        "bytes": path.stat().st_size,
+        "bytes": checkpoint_file(path).stat().st_size,
         "views": views,
         "spec": stored.spec.to_json(),
         "provenance": asdict(stored.provenance),
@@ -146,9 +146,9 @@ def _known_suffix(path: Path, *more: str) -> Path:
 
 
 def sha256(path: Path) -> str:
-    """The hash of a file, in hexadecimal."""
+    """The hash of a file, in hexadecimal; of a run, that of its newest checkpoint."""
     digest = hashlib.sha256()
-    with path.open("rb") as file:
+    with checkpoint_file(path).open("rb") as file:
         while block := file.read(1 << 20):
             digest.update(block)
     return digest.hexdigest()
@@ -161,6 +161,7 @@ __all__ = [
     "check_out",
     "checked_suffix",
     "describe",
+    "holds_checkpoint",
     "holds_mesh",
     "holds_splats",
     "inspect_native",
