@@ -58,8 +58,8 @@ def convert(
     fieldcast convert capture.spz capture.safetensors --to hashgrid
     fieldcast convert spot.glb spot.safetensors --to hashgrid
     """
-    from fieldcast.distill.scenes import SPLATS, How, convert_scene
-    from fieldcast.fields.files import ancestry, check_out, is_textured, save, sha256
+    from fieldcast.distill.scenes import SPLATS, How, convert_scene, spec_for
+    from fieldcast.fields.files import ancestry, check_out, export_of, is_textured, save, sha256
 
     how = How(**training, checkpoint=checkpoint_of(out), textured=is_textured(out))
     check_out(out, kind, force)
@@ -67,6 +67,10 @@ def convert(
     teacher = opened_scene(console, source, device, allow_outside)
     made_from = provenance(str(source), sha256(source), ancestry(source))
     start = time.perf_counter()
+    export = export_of(out)
+    if export:
+        sizes = {**export.sizes, **sizes}
+        export.check(out, spec_for(teacher, kind, sizes))
     with console.progress(f"to {kind}") as progress:
         student, run = convert_scene(teacher, kind, sizes, how, progress)
     run["seconds"] = time.perf_counter() - start

@@ -57,6 +57,10 @@ class How:
         if self.budget is not None and self.resume:
             raise InputError("--budget and --resume: expected --steps, with the number that the first run told")
 
+    def is_silent(self) -> bool:
+        """Whether nothing was said of how long or by what to train."""
+        return self == replace(How(), seed=self.seed, checkpoint=self.checkpoint, textured=self.textured)
+
 
 def convert(
     scene: Field | Renderable | Mesh,
@@ -88,12 +92,30 @@ def convert_scene(
 ) -> tuple[Field | Splats | Mesh, Facts]:
     """The scene as another kind, and what is known of the run. Raises InputError for unknown names.
 
+    A field that is of that kind, of which neither sizes nor training are asked for, is the scene itself.
+
     sizes: of the kind, as typed; of splats `count` and `degree`; of a mesh `resolution`, `faces` and `texture`.
     """
     if kind in OTHERS:
         return OTHERS[kind](scene, sizes, how, progress)
-    spec = student_spec(scene.spec, kind) if isinstance(scene, Field) else from_views.spec_in(scene, kind)
-    return to_field(scene, spec.resized(dict(sizes)), how, progress)
+    spec = spec_for(scene, kind, sizes)
+    if isinstance(scene, Field) and how.is_silent() and scene.spec == spec:
+        return scene, {"recipe": "copy", "steps": 0, "seed": how.seed, "note": f"it is a {kind}: copied as it is"}
+    return to_field(scene, spec, how, progress)
+
+
+def spec_for(scene: Field | Renderable, kind: str, sizes: Mapping[str, Any]) -> FieldSpec:
+    """What the scene becomes as a kind, some sizes of which were typed: a field of that kind stays as large as it is.
+
+    Raises InputError for unknown names.
+    """
+    if not isinstance(scene, Field):
+        return from_views.spec_in(scene, kind).resized(dict(sizes))
+    if scene.spec.kind == kind:
+        same = scene.spec.resized(dict(sizes))
+        if same == scene.spec:
+            return same
+    return student_spec(scene.spec, kind).resized(dict(sizes))
 
 
 def to_field(scene: Field | Renderable, spec: FieldSpec, how: How, progress: Progress = silent) -> tuple[Field, Facts]:

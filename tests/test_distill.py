@@ -23,6 +23,7 @@ from fieldcast.distill.fidelity import comparison_views, occupancy_iou
 from fieldcast.distill.lessons import Lesson, Lessons, hits, observe
 from fieldcast.distill.pvd import block_loss, clamped, copy_networks, feature_loss, feature_weight, fingerprint
 from fieldcast.distill.report import describe, report, triptych, write_report
+from fieldcast.distill.scenes import How, convert_scene, spec_for
 from fieldcast.distill.viewpoints import Viewpoints, small_turns
 from fieldcast.errors import FieldcastError, InputError
 from fieldcast.fields import KINDS, Cameras, Field, FieldSpec, Image, Occupancy, Space, build, default_spec, training
@@ -784,3 +785,13 @@ def test_describe_counts_bytes() -> None:
 def test_every_recipe_is_listed() -> None:
     assert list(RECIPES) == ["fast", "pvd", "active"]
     assert Sampler.of(ball()).steps == 64
+
+
+def test_a_field_of_the_kind_is_copied_unless_training_or_sizes_are_asked_for() -> None:
+    field = build(default_spec("cp").resized({"resolution": "8"}), 0)
+    same, run = convert_scene(field, "cp", {}, How())
+    assert same is field and run["recipe"] == "copy"
+    assert convert_scene(field, "cp", {"resolution": "8"}, How())[0] is field
+    assert spec_for(field, "cp", {"resolution": "9"}).sizes.resolution == 9
+    assert spec_for(field, "vm", {}) == student_spec(field.spec, "vm")
+    assert not How(steps=3).is_silent() and not How(recipe="pvd").is_silent() and How(seed=3).is_silent()

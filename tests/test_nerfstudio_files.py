@@ -90,5 +90,5 @@ def test_the_newest_checkpoint(tmp_path: Path) -> None:
 
 
 def test_settings_that_are_absent(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="needs the config.yml of its run"):
+    with pytest.raises(InputError, match=r"needs the config\.yml of its run"):
         model_settings(tmp_path / "a.ckpt")

@@ -14,6 +14,7 @@ from fieldcast.errors import InputError
 from fieldcast.fields.field import Field
 from fieldcast.fields.files.atomic import check_writable
 from fieldcast.fields.files.checkpoints import CHECKPOINTS, checkpoint_file, holds_checkpoint, read_checkpoint
+from fieldcast.fields.files.exports import EXPORTS, export_of
 from fieldcast.fields.files.mesh import check_mesh_writable, is_textured, save_mesh
 from fieldcast.fields.files.native import Provenance, Stored, inspect_native, open_native, save_native
 from fieldcast.fields.files.splats import (
@@ -70,7 +71,7 @@ def save(
 ) -> None:
     """Writes a scene, whole or not at all. Refuses to replace a file without `force`.
 
-    provenance: of fields; files of splats and meshes have no place for it.
+    provenance: of fields; files of splats, of meshes and of other programs have no place for it.
     """
     path = Path(path)
     if isinstance(scene, Splats):
@@ -83,6 +84,11 @@ def save(
         raise InputError(
             f"{path}: a {scene.spec.kind} field is made of others and has no file: convert it to a kind first"
         )
+    export = export_of(path)
+    if export:
+        export.check(path, scene.spec)
+        export.write(scene, path, force)
+        return
     provenance = provenance or Provenance(version=fieldcast.__version__)
     save_native(scene, checked_suffix(path), provenance, force)
 
@@ -124,16 +130,22 @@ def holds_mesh(path: Path) -> bool:
 
 def check_out(path: Path, kind: str, force: bool = False) -> None:
     """Raises InputError unless a scene of a kind, `splats` or `mesh` can be written to a file of that name."""
+    export = export_of(path)
     if kind == "mesh":
         check_mesh_writable(path, force)
+    elif kind == "splats":
+        check_writable(checked_splat_suffix(path), force)
+    elif export and export.kind != kind:
+        raise InputError(f"{path}: a file of {export.program} holds a {export.kind}: --to {export.kind}")
     else:
-        check_writable(checked_splat_suffix(path) if kind == "splats" else checked_suffix(path), force)
+        check_writable(path if export else checked_suffix(path), force)
 
 
 def checked_suffix(path: Path) -> Path:
     """The path itself, if a field can be in a file of that name."""
     if path.suffix.lower() not in SUFFIXES:
-        raise InputError(f"{path}: expected a name that ends in {', '.join(SUFFIXES)}, found {path.suffix or 'none'}")
+        known = ", ".join((*SUFFIXES, *EXPORTS))
+        raise InputError(f"{path}: expected a name that ends in {known}, found {path.suffix or 'none'}")
     return path
 
 
@@ -161,6 +173,7 @@ __all__ = [
     "check_out",
     "checked_suffix",
     "describe",
+    "export_of",
     "holds_checkpoint",
     "holds_mesh",
     "holds_splats",
