@@ -60,7 +60,7 @@ def teacher_file(data: Path, out: Path, kind: str, steps: int) -> Path:
     """The data set, fitted as a kind by the command line."""
     file = out / f"{kind}.safetensors"
     if not file.exists():
-        command = [str(Path(sys.executable).with_name("fieldcast")), "fit", str(data), str(file), "--kind", kind]
+        command = [sys.executable, "-m", "fieldcast.cli", "fit", str(data), str(file), "--kind", kind]
         subprocess.run([*command, "--steps", str(steps), "--quiet"], check=True, stdout=sys.stderr)
     return file
 
@@ -94,6 +94,8 @@ def measured(teacher: Field, pictures: list[torch.Tensor], views: fieldcast.Came
     """Converts once: seconds, and fidelity in dB."""
     before, start = cpu_seconds(), time.perf_counter()
     student = convert(teacher, job.target, recipe=job.recipe, steps=job.steps, seed=job.seed)
+    if student.device.type == "cuda":
+        torch.cuda.synchronize()
     wall, cpu = time.perf_counter() - start, (cpu_seconds() - before) / torch.get_num_threads()
     seen = [image.rgb.clamp(0, 1) for image in render(student, views)]
     values = [psnr(a, b) for a, b in zip(pictures, seen, strict=True)]
@@ -111,7 +113,7 @@ def runs_file(out: Path) -> Path:
     return Path(__file__).with_name("runs") / f"{out.name}.jsonl"
 
 
-def run_all(data: Path, out: Path, wanted: list[Job], fit_steps: int) -> None:
+def run_all(data: Path, out: Path, wanted: list[Job], fit_steps: int, device: str) -> None:
     """Runs what is missing, teacher by teacher."""
     file = runs_file(out)
     known: dict[tuple[str, int], tuple[Field, list[torch.Tensor], fieldcast.Cameras]] = {}
@@ -120,7 +122,7 @@ def run_all(data: Path, out: Path, wanted: list[Job], fit_steps: int) -> None:
             continue
         if (job.source, job.seed) not in known:
             known.clear()
-            teacher = fieldcast.open(teacher_file(data, out, job.source, fit_steps))
+            teacher = fieldcast.open(teacher_file(data, out, job.source, fit_steps), device)
             views = comparison_views(teacher, VIEWS, job.seed)
             pictures = [image.rgb.clamp(0, 1) for image in render(teacher, views)]
             known[job.source, job.seed] = teacher, pictures, views
@@ -233,6 +235,7 @@ def main() -> None:
     parser.add_argument("--seeds", default="0")
     parser.add_argument("--fit-steps", type=int, default=3000)
     parser.add_argument("--time", choices=("wall", "cpu"), default="wall")
+    parser.add_argument("--device", default="cpu")
     parser.add_argument("--only", choices=("table",))
     parser.add_argument("--figure", type=Path, metavar="FILE.svg")
     options: argparse.Namespace = parser.parse_args()
@@ -241,9 +244,9 @@ def main() -> None:
     lists = [getattr(options, name).split(",") for name in ("sources", "targets", "recipes")]
     wanted = list(jobs(*lists, [int(seed) for seed in options.seeds.split(",")]))
     if options.only != "table":
-        run_all(options.data, options.out, wanted, options.fit_steps)
+        run_all(options.data, options.out, wanted, options.fit_steps, options.device)
         again = list(longer(runs(runs_file(options.out)), wanted))
-        run_all(options.data, options.out, again, options.fit_steps)
+        run_all(options.data, options.out, again, options.fit_steps, options.device)
     print(table(runs(runs_file(options.out)), options.time))
     print(f"\n{measure.machine()}")
     if options.figure:
