@@ -21,6 +21,7 @@ from fieldcast.errors import InputError
 from fieldcast.fields.kernels.dense import dense
 from fieldcast.fields.kernels.harmonics import harmonics
 
+HARMONICS = 16  # of directions, which come before the appearance features in what colour is made of
 FEATURES = 16  # F of the distillation paper: the density logit and 15 appearance features
 
 ColorActivation = Literal["sigmoid", "shifted_clamp"]
@@ -135,11 +136,11 @@ def training_precision(device: torch.device) -> torch.dtype:
 
 
 class SigmaNet(Network, nn.Sequential):
-    """An encoding to F: Linear, ReLU, Linear, without biases (PVD, Instant-NGP)."""
+    """An encoding to F, or as many features: Linear, ReLU, Linear, without biases (PVD, Instant-NGP) or with them."""
 
-    def __init__(self, inputs: int, hidden: int) -> None:
+    def __init__(self, inputs: int, hidden: int, features: int = FEATURES, bias: bool = False) -> None:
         nn.Sequential.__init__(
-            self, nn.Linear(inputs, hidden, bias=False), nn.ReLU(), nn.Linear(hidden, FEATURES, bias=False)
+            self, nn.Linear(inputs, hidden, bias=bias), nn.ReLU(), nn.Linear(hidden, features, bias=bias)
         )
 
     def run(self, *inputs: Tensor) -> Tensor:
@@ -157,16 +158,16 @@ class Basis(Network, nn.Linear):
 
 
 class ColorNet(Network):
-    """Appearance features [N, 15] and directions [N, 3] to raw colour [N, 3]: three layers without biases."""
+    """Appearance features [N, 15] and directions [N, 3] to raw colour [N, 3]: three layers, commonly without biases."""
 
-    def __init__(self, hidden: int) -> None:
+    def __init__(self, hidden: int, appearance: int = FEATURES - 1, bias: bool = False) -> None:
         super().__init__()
         self.layers = nn.Sequential(
-            nn.Linear(16 + FEATURES - 1, hidden, bias=False),
+            nn.Linear(HARMONICS + appearance, hidden, bias=bias),
             nn.ReLU(),
-            nn.Linear(hidden, hidden, bias=False),
+            nn.Linear(hidden, hidden, bias=bias),
             nn.ReLU(),
-            nn.Linear(hidden, 3, bias=False),
+            nn.Linear(hidden, 3, bias=bias),
         )
 
     def forward(self, *inputs: Tensor) -> Tensor:

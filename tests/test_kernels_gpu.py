@@ -43,6 +43,8 @@ LEVELS = {
     "dense and hashed": hash_levels(5, 4, 40, 9),
     "one dense": hash_levels(1, 6, 6, 12),
     "one hashed": hash_levels(1, 30, 30, 6),
+    "tiny-cuda-nn": hash_levels(5, 4, 40.5, 9, "tiny-cuda-nn"),
+    "nerfstudio": hash_levels(3, 4, 40.5, 9, "nerfstudio"),
 }
 COMPOSITING = ["accumulate_backward_values", "accumulate_backward_weights", "accumulate_forward"]
 KERNELS = {

@@ -3,6 +3,7 @@ from __future__ import annotations
 from itertools import pairwise, product
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -14,6 +15,10 @@ LEVELS = hash_levels(5, 4, 40, 9)  # dense and hashed levels
 
 def rows(levels: tuple[Level, ...]) -> int:
     return levels[-1].offset + levels[-1].rows
+
+
+OTHERS = {storage: hash_levels(5, 4, 40.5, 9, storage) for storage in ("tiny-cuda-nn", "nerfstudio")}
+STORAGES = pytest.mark.parametrize("levels", [LEVELS, *OTHERS.values()], ids=["torch-ngp", *OTHERS])
 
 
 def points(n: int, seed: int = 0) -> Tensor:
@@ -36,13 +41,38 @@ def test_layout_of_pvd() -> None:
     assert levels[1].scale == pytest.approx(16 * 2 ** (7 / 13) - 1)
 
 
+@pytest.mark.parametrize(
+    ("base", "finest", "levels", "log2_table", "channels", "parameters"),
+    [
+        (16, 2048, 16, 19, 2, 12_199_312 - 3072),  # nerfacto, without the 3072 numbers of its network
+        (16, 128, 5, 17, 2, 766_528),  # its proposals
+        (16, 256, 5, 17, 2, 860_160),
+        (16, 4096, 16, 21, 2, 45_137_184 - 128 * 48),  # nerfacto-big
+        (16, 8192, 16, 19, 2, 13_084_640 - 9728),  # a snapshot of Instant-NGP at aabb_scale 4
+    ],
+)
+def test_sizes_of_tiny_cuda_nn(
+    base: int, finest: int, levels: int, log2_table: int, channels: int, parameters: int
+) -> None:
+    """Numbers of parameters of real checkpoints."""
+    assert channels * rows(hash_levels(levels, base, finest, log2_table, "tiny-cuda-nn")) == parameters
+
+
+def test_sizes_of_torch_ngp_and_nerfstudio() -> None:
+    assert rows(hash_levels(16, 16, 2048, 19)) == 6_119_864
+    assert rows(hash_levels(16, 16, 2048, 19, "nerfstudio")) == 16 * 2**19
+    scales = [level.scale for level in hash_levels(16, 16, 2048, 19, "nerfstudio")]
+    growth = np.exp((np.log(2048) - np.log(16)) / 15)
+    assert scales == torch.floor(16 * growth ** torch.arange(16)).tolist()  # as nerfstudio words it
+
+
 def test_one_level() -> None:
-    assert hash_levels(1, 16, 2048, 19) == (Level(15.0, 17, 0, 4920, True),)
+    assert hash_levels(1, 16, 2048, 19) == (Level(15.0, 17, 0, 4920, True, 15),)
 
 
 def by_hand(u: list[float], table: Tensor, level: Level) -> Tensor:
     """One point in one level, as torch-ngp's kernel words it."""
-    position = [x * level.scale + 0.5 for x in u]
+    position = [x * level.scale + level.shift for x in u]
     cell = [int(p) for p in position]
     total = torch.zeros(table.shape[1], dtype=table.dtype)
     for corner in product((0, 1), repeat=3):
@@ -60,10 +90,24 @@ def by_hand(u: list[float], table: Tensor, level: Level) -> Tensor:
     return total
 
 
-def test_against_a_loop_over_corners() -> None:
-    u, table = points(20).double(), table_for(LEVELS, 2).double()
-    expected = torch.stack([torch.cat([by_hand(x, table, level) for level in LEVELS]) for x in u.tolist()])
-    torch.testing.assert_close(hash_encode_reference(u, table, LEVELS), expected, rtol=0, atol=1e-12)
+@STORAGES
+def test_against_a_loop_over_corners(levels: tuple[Level, ...]) -> None:
+    u, table = points(20).double(), table_for(levels, 2).double()
+    expected = torch.stack([torch.cat([by_hand(x, table, level) for level in levels]) for x in u.tolist()])
+    torch.testing.assert_close(hash_encode_reference(u, table, levels), expected, rtol=0, atol=1e-12)
+
+
+def test_levels_of_tiny_cuda_nn_wrap() -> None:
+    """The last vertices along a side are the first of the next row, and those of the last row begin anew."""
+    (level,) = hash_levels(1, 4, 4, 12, "tiny-cuda-nn")
+    assert level == Level(3.0, 4, 0, 64, True, 3)
+    table = torch.arange(64.0)[:, None]
+    u = torch.tensor([[1.0, 0.0, 0.0], [1.0, 1.0, 1.0]], dtype=torch.float64)
+    at = [3, 4, 7, 8]  # half a cell beyond the last vertex along x, half a cell from the first along y and z
+    expected = sum(at) / 4 / 2 + (sum(at) / 4 + 16) / 2
+    found = hash_encode_reference(u, table.double(), (level,))
+    assert float(found[0]) == pytest.approx(expected)
+    assert float(found[1]) == pytest.approx(sum((x + 4 * y + 16 * z) % 64 for x, y, z in product((3, 4), repeat=3)) / 8)
 
 
 def test_a_dense_level_is_a_trilinear_grid() -> None:
@@ -86,14 +130,15 @@ def test_a_constant_table_gives_the_constant(encode: Any) -> None:
     torch.testing.assert_close(encode(points(200), table, LEVELS), torch.tensor([1.0, -2.0]).repeat(208, len(LEVELS)))
 
 
+@STORAGES
 @pytest.mark.parametrize("channels", [1, 2, 3, 4, 8])
-def test_compiled_equals_plain(channels: int) -> None:
-    u, table = points(2000), table_for(LEVELS, channels)
-    grad = torch.randn(len(u), len(LEVELS) * channels, generator=torch.Generator().manual_seed(2))
+def test_compiled_equals_plain(channels: int, levels: tuple[Level, ...]) -> None:
+    u, table = points(2000), table_for(levels, channels)
+    grad = torch.randn(len(u), len(levels) * channels, generator=torch.Generator().manual_seed(2))
     results = []
     for encode, dtype in ((hash_encode, torch.float32), (hash_encode_reference, torch.float64)):
         inputs = (u.to(dtype).requires_grad_(), table.to(dtype).requires_grad_())
-        features = encode(*inputs, LEVELS)
+        features = encode(*inputs, levels)
         results.append([features.detach(), *torch.autograd.grad(features, inputs, grad.to(dtype))])
     for fast, exact in zip(*results, strict=True):
         assert fast.dtype == torch.float32

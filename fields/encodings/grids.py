@@ -11,7 +11,7 @@ from jaxtyping import Float
 from msgspec import Meta
 from torch import Tensor, nn
 
-from fieldcast.fields.kernels.hashgrid import hash_encode, hash_levels
+from fieldcast.fields.kernels.hashgrid import Storage, hash_encode, hash_levels
 from fieldcast.fields.kernels.lowrank import line_lookup, plane_lookup, vm_lookup
 
 Channels = Annotated[int, Meta(ge=1, le=1024)]
@@ -30,7 +30,8 @@ class HashSizes:
     channels: Literal[1, 2, 4, 8] = 2
     log2_table: Annotated[int, Meta(ge=4, le=26)] = 19
     base_resolution: Resolution = 16
-    finest_resolution: Annotated[int, Meta(ge=2, le=1 << 20)] = 2048
+    finest_resolution: Annotated[float, Meta(ge=2, le=1 << 20)] = 2048
+    storage: Storage = "torch-ngp"
 
 
 class HashEncoding(nn.Module):
@@ -38,7 +39,9 @@ class HashEncoding(nn.Module):
 
     def __init__(self, sizes: HashSizes) -> None:
         super().__init__()
-        self.levels = hash_levels(sizes.levels, sizes.base_resolution, sizes.finest_resolution, sizes.log2_table)
+        self.levels = hash_levels(
+            sizes.levels, sizes.base_resolution, sizes.finest_resolution, sizes.log2_table, sizes.storage
+        )
         rows = self.levels[-1].offset + self.levels[-1].rows
         self.table = nn.Parameter(torch.zeros(rows, sizes.channels).uniform_(-1e-4, 1e-4))
         self.width = sizes.levels * sizes.channels

@@ -1,17 +1,17 @@
-"""The multiresolution hash encoding (Müller et al. 2022), in the storage order of torch-ngp and PVD.
+"""The multiresolution hash encoding (Müller et al. 2022), in the storage orders of the programs that have it.
 
-Letters: `u` points of the unit cube; level l has `scale` = base * growth^l - 1, so that a point sits at
-`u * scale + 0.5` in cells; its grid has `stride` = resolution + 1 vertices along a side. All levels share one table:
-level l owns the `rows` rows that start at `offset`. A level whose vertices fit is stored densely, x fastest; the
-others find their vertices with a hash.
+Letters: `u` points of the unit cube; a point sits at `u * scale + shift` in cells of a level, whose grid has `stride`
+vertices along a side. All levels share one table: level l owns the `rows` rows that start at `offset`. A level whose
+vertices fit is stored densely, x fastest; the others find their vertices with a hash.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache, partial
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -33,32 +33,78 @@ from fieldcast.fields.kernels.gpu import runs_triton
 PRIMES = (1, 2654435761, 805459861)
 
 
+Storage = Literal["torch-ngp", "tiny-cuda-nn", "nerfstudio"]
+
+
 @dataclass(frozen=True)
 class Level:
-    """Where one level lies in the table, and how it finds its vertices. The rows of a hashed level are a power of 2."""
+    """Where one level lies in the table, and how it finds its vertices. The rows of a hashed level are a power of 2.
+
+    last: the largest number of a lower corner along a side. A dense level may number vertices beyond its rows: such
+    numbers begin again at the first row.
+    """
 
     scale: float
     stride: int
     offset: int
     rows: int
     dense: bool
+    last: int
+    shift: float = 0.5
 
 
-def hash_levels(levels: int, base_resolution: int, finest_resolution: int, log2_table: int) -> tuple[Level, ...]:
+def hash_levels(
+    levels: int,
+    base_resolution: int,
+    finest_resolution: float,
+    log2_table: int,
+    storage: Storage = "torch-ngp",
+) -> tuple[Level, ...]:
     """The levels of an encoding, coarse to fine; the table has `levels[-1].offset + levels[-1].rows` rows.
 
-    log2_table: a level has at most 2^log2_table rows (3 or more).
+    log2_table: a level has at most 2^log2_table rows (3 or more). storage: whose order of rows, and rounding.
+    `torch-ngp`, and PVD: a dense level has a vertex at each end of its cells. `tiny-cuda-nn`: one less, so that the
+    last vertices along a side are also the first of the next row. `nerfstudio`, its version without tiny-cuda-nn: no
+    level is dense, and points are not shifted by half a cell.
     """
     growth = (finest_resolution / base_resolution) ** (1 / max(levels - 1, 1))
     result: list[Level] = []
-    offset = 0
     for level in range(levels):
-        scale = base_resolution * growth**level - 1
-        stride = math.ceil(scale - 1e-9) + 2  # the rounding of growth^level must not add a vertex
-        rows = min(2**log2_table, -(-(stride**3) // 8) * 8)
-        result.append(Level(scale, stride, offset, rows, stride**3 <= rows))
-        offset += rows
+        offset = result[-1].offset + result[-1].rows if result else 0
+        result.append(LEVELS[storage](base_resolution, growth, level, offset, 2**log2_table))
     return tuple(result)
+
+
+def _torch_ngp(base: int, growth: float, level: int, offset: int, most: int) -> Level:
+    scale = base * growth**level - 1
+    stride = math.ceil(scale - 1e-9) + 2  # the rounding of growth^level must not add a vertex
+    rows = min(most, _eights(stride**3))
+    return Level(scale, stride, offset, rows, stride**3 <= rows, stride - 2)
+
+
+def _tiny_cuda_nn(base: int, growth: float, level: int, offset: int, most: int) -> Level:
+    single = np.float32  # it rounds after each step, which decides how many vertices there are
+    scale = float(single(np.exp2(single(level) * np.log2(single(growth))) * single(base)) - single(1))
+    stride = math.ceil(scale) + 1
+    rows = min(most, _eights(stride**3))
+    return Level(scale, stride, offset, rows, stride**3 <= rows, stride - 1)
+
+
+def _nerfstudio(base: int, growth: float, level: int, offset: int, most: int) -> Level:
+    scale = math.floor(np.float32(base) * np.power(np.float32(growth), np.float32(level)))
+    return Level(float(scale), scale + 1, offset, most, False, scale, shift=0.0)
+
+
+def _eights(count: int) -> int:
+    """The next multiple of 8."""
+    return -(-count // 8) * 8
+
+
+LEVELS: dict[Storage, Callable[[int, float, int, int, int], Level]] = {
+    "torch-ngp": _torch_ngp,
+    "tiny-cuda-nn": _tiny_cuda_nn,
+    "nerfstudio": _nerfstudio,
+}
 
 
 def hash_encode(
@@ -89,8 +135,8 @@ def hash_encode_reference(
 
 def _encode_level(u: Float[Tensor, "n 3"], table: Float[Tensor, "rows c"], level: Level) -> Float[Tensor, "n c"]:
     """Trilinear interpolation in one level."""
-    position = u * level.scale + 0.5
-    cell = position.detach().floor().nan_to_num().clamp(0, level.stride - 2)
+    position = u * level.scale + level.shift
+    cell = position.detach().floor().nan_to_num().clamp(0, level.last)
     upper = position - cell
     weights = (1 - upper, upper)
     rows = table[level.offset : level.offset + level.rows]
@@ -99,7 +145,7 @@ def _encode_level(u: Float[Tensor, "n 3"], table: Float[Tensor, "rows c"], level
     for corner in range(8):
         i, j, k = corner & 1, corner >> 1 & 1, corner >> 2
         x, y, z = parts[i][:, 0], parts[j][:, 1], parts[k][:, 2]
-        index = x + y + z if level.dense else (x ^ y ^ z) & (level.rows - 1)
+        index = (x + y + z) % level.rows if level.dense else (x ^ y ^ z) & (level.rows - 1)
         weight = weights[i][:, 0] * weights[j][:, 1] * weights[k][:, 2]
         result = result + weight.to(table.dtype)[:, None] * gather_rows(rows, index)
     return result
@@ -148,21 +194,22 @@ CHUNK = 512  # points whose corners are kept at hand
 
 @lru_cache(maxsize=64)
 def _level_arrays(levels: tuple[Level, ...]) -> tuple[Array, Array]:
-    """The levels as arrays: scales, and [stride, offset, rows, dense] of each."""
-    scales = np.array([level.scale for level in levels], np.float32)
-    layout = np.array([(level.stride, level.offset, level.rows, level.dense) for level in levels], np.int32)
-    return scales, layout
+    """The levels as arrays: [scale, shift], and [stride, offset, rows, dense, last] of each."""
+    scales = np.array([(level.scale, level.shift) for level in levels], np.float32)
+    layout = [(level.stride, level.offset, level.rows, level.dense, level.last) for level in levels]
+    return scales, np.array(layout, np.int32)
 
 
 @helper
-def _corners(u: Array, first: int, count: int, scale: float, layout: Array, index: Array, weight: Array) -> None:
+def _corners(u: Array, first: int, count: int, scales: Array, layout: Array, index: Array, weight: Array) -> None:
     """Rows and weights of the eight corners around `count` points from `first` on; corner bit 0 is x, 1 y, 2 z."""
-    stride, offset, mask, dense = layout[0], layout[1], layout[2] - np.int32(1), layout[3] != 0
-    half, zero, one, top = np.float32(0.5), np.float32(0), np.float32(1), np.float32(stride - 2)
+    stride, offset, rows, mask, dense = layout[0], layout[1], layout[2], layout[2] - np.int32(1), layout[3] != 0
+    scale, shift, zero, one, top = scales[0], scales[1], np.float32(0), np.float32(1), np.float32(layout[4])
+    wraps = dense and np.int64(layout[4] + 1) * (1 + stride + stride * stride) >= rows
     step_y = stride if dense else np.int32(2654435761 - 2**32)
     step_z = np.int32(stride * stride) if dense else np.int32(805459861)
     for i in range(count):
-        px, py, pz = u[first + i, 0] * scale + half, u[first + i, 1] * scale + half, u[first + i, 2] * scale + half
+        px, py, pz = u[first + i, 0] * scale + shift, u[first + i, 1] * scale + shift, u[first + i, 2] * scale + shift
         cx, cy, cz = np.floor(px), np.floor(py), np.floor(pz)
         cx, cy, cz = (cx if cx > zero else zero), (cy if cy > zero else zero), (cz if cz > zero else zero)
         cx, cy, cz = (cx if cx < top else top), (cy if cy < top else top), (cz if cz < top else top)
@@ -181,6 +228,11 @@ def _corners(u: Array, first: int, count: int, scale: float, layout: Array, inde
             index[2, i], index[3, i] = ((a0 ^ b1 ^ c0) & mask) + offset, ((a1 ^ b1 ^ c0) & mask) + offset
             index[4, i], index[5, i] = ((a0 ^ b0 ^ c1) & mask) + offset, ((a1 ^ b0 ^ c1) & mask) + offset
             index[6, i], index[7, i] = ((a0 ^ b1 ^ c1) & mask) + offset, ((a1 ^ b1 ^ c1) & mask) + offset
+    if wraps:
+        for j in range(8):
+            for i in range(count):
+                beyond = index[j, i] >= np.uint32(offset + rows)
+                index[j, i] -= np.uint32(rows) if beyond else np.uint32(0)
 
 
 @kernel
@@ -246,4 +298,4 @@ def _backward_u(
                     if j & bit == 0:
                         for i in range(count):
                             slope = (w[j, i] + w[j | bit, i]) * (value[j | bit, i] - value[j, i])
-                            grad_u[at + i, axis] += slope * scales[level]
+                            grad_u[at + i, axis] += slope * scales[level, 0]

@@ -10,6 +10,7 @@ from fieldcast.errors import InputError
 from fieldcast.fields.field import Field
 from fieldcast.fields.files.checkpoints.gaussians import holds_gaussians, read_gaussian_checkpoint
 from fieldcast.fields.files.checkpoints.nerf_pytorch import holds_nerf, read_nerf
+from fieldcast.fields.files.checkpoints.nerfacto import holds_nerfacto, read_nerfacto
 from fieldcast.fields.files.checkpoints.nerfstudio import CONFIG, newest_checkpoint
 from fieldcast.fields.files.checkpoints.pickles import read_pickle
 from fieldcast.fields.splats import Splats
@@ -18,6 +19,7 @@ CHECKPOINTS = (".ckpt", ".pt", ".pth", ".tar")
 READERS: dict[str, tuple[Callable[[Any], bool], Callable[[Path, Any], Field | Splats]]] = {
     "gsplat, splatfacto": (holds_gaussians, read_gaussian_checkpoint),
     "nerf-pytorch": (holds_nerf, read_nerf),
+    "nerfacto, instant-ngp of nerfstudio": (holds_nerfacto, read_nerfacto),
 }
 
 

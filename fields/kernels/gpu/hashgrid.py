@@ -65,26 +65,28 @@ def _sizes(c: int) -> dict[str, int]:
 
 @lru_cache(maxsize=64)
 def _level_tensors(levels: tuple[Level, ...], device: torch.device) -> tuple[Tensor, Tensor]:
-    """The levels as tensors: scales, and [stride, offset, rows - 1, dense] of each."""
-    scales = torch.tensor([level.scale for level in levels], dtype=torch.float32, device=device)
-    layout = [(level.stride, level.offset, level.rows - 1, level.dense) for level in levels]
+    """The levels as tensors: [scale, shift], and [stride, offset, rows, dense, last] of each."""
+    scales = torch.tensor([(level.scale, level.shift) for level in levels], dtype=torch.float32, device=device)
+    layout = [(level.stride, level.offset, level.rows, level.dense, level.last) for level in levels]
     return scales, torch.tensor(layout, dtype=torch.int64, device=device)
 
 
 @jit
 def _factors(layout: tl.tensor, level: tl.tensor) -> Any:
     """What a step along y and one along z add to the number of a vertex; the last cell; whether the level is dense."""
-    stride = tl.load(layout + level * 4).to(tl.uint32)
-    dense = tl.load(layout + level * 4 + 3) != 0
+    stride = tl.load(layout + level * 5).to(tl.uint32)
+    dense = tl.load(layout + level * 5 + 3) != 0
     step_y = tl.where(dense, stride, tl.full((), PRIME_Y, tl.uint32))
     step_z = tl.where(dense, stride * stride, tl.full((), PRIME_Z, tl.uint32))
-    return step_y, step_z, (stride - 2).to(tl.float32), dense
+    return step_y, step_z, tl.load(layout + level * 5 + 4).to(tl.float32), dense
 
 
 @jit
-def _axis(u: tl.tensor, at: tl.tensor, inside: tl.tensor, scale: tl.tensor, top: tl.tensor, step: tl.tensor) -> Any:
+def _axis(
+    u: tl.tensor, at: tl.tensor, inside: tl.tensor, scale: tl.tensor, shift: tl.tensor, top: tl.tensor, step: tl.tensor
+) -> Any:
     """Of one axis: the parts of the numbers of the lower and the upper corners, and the weight of the upper ones."""
-    position = tl.load(u + at, mask=inside, other=0.0) * scale + 0.5
+    position = tl.load(u + at, mask=inside, other=0.0) * scale + shift
     cell = tl.floor(position)
     cell = tl.where(cell > 0.0, cell, 0.0)
     cell = tl.where(cell < top, cell, top)
@@ -95,8 +97,10 @@ def _axis(u: tl.tensor, at: tl.tensor, inside: tl.tensor, scale: tl.tensor, top:
 @jit
 def _row(layout: tl.tensor, level: tl.tensor, dense: tl.tensor, a: tl.tensor, b: tl.tensor, c: tl.tensor) -> Any:
     """The rows of the table that hold vertices with the parts a, b and c."""
-    offset, mask = tl.load(layout + level * 4 + 1), tl.load(layout + level * 4 + 2).to(tl.uint32)
-    return offset + tl.where(dense, a + b + c, (a ^ b ^ c) & mask).to(tl.int64)
+    offset, rows = tl.load(layout + level * 5 + 1), tl.load(layout + level * 5 + 2).to(tl.uint32)
+    number = a + b + c
+    number = tl.where(number >= rows, number - rows, number)
+    return offset + tl.where(dense, number, (a ^ b ^ c) & (rows - 1)).to(tl.int64)
 
 
 @jit
@@ -116,11 +120,11 @@ def _forward(
     k = tl.arange(0, WIDTH)[None, :]
     inside = i < n
     keep = inside[:, None] & (k < C)
-    scale = tl.load(scales + level)
+    scale, shift = tl.load(scales + level * 2), tl.load(scales + level * 2 + 1)
     step_y, step_z, top, dense = _factors(layout, level)
-    x0, x1, x = _axis(u, i * 3, inside, scale, top, 1)
-    y0, y1, y = _axis(u, i * 3 + 1, inside, scale, top, step_y)
-    z0, z1, z = _axis(u, i * 3 + 2, inside, scale, top, step_z)
+    x0, x1, x = _axis(u, i * 3, inside, scale, shift, top, 1)
+    y0, y1, y = _axis(u, i * 3 + 1, inside, scale, shift, top, step_y)
+    z0, z1, z = _axis(u, i * 3 + 2, inside, scale, shift, top, step_z)
     total = tl.zeros((POINTS, WIDTH), tl.float32)
     for j in tl.static_range(8):
         row = _row(layout, level, dense, x1 if j & 1 else x0, y1 if j & 2 else y0, z1 if j & 4 else z0)
@@ -146,11 +150,11 @@ def _backward_table(
     k = tl.arange(0, WIDTH)[None, :]
     inside = i < n
     keep = inside[:, None] & (k < C)
-    scale = tl.load(scales + level)
+    scale, shift = tl.load(scales + level * 2), tl.load(scales + level * 2 + 1)
     step_y, step_z, top, dense = _factors(layout, level)
-    x0, x1, x = _axis(u, i * 3, inside, scale, top, 1)
-    y0, y1, y = _axis(u, i * 3 + 1, inside, scale, top, step_y)
-    z0, z1, z = _axis(u, i * 3 + 2, inside, scale, top, step_z)
+    x0, x1, x = _axis(u, i * 3, inside, scale, shift, top, 1)
+    y0, y1, y = _axis(u, i * 3 + 1, inside, scale, shift, top, step_y)
+    z0, z1, z = _axis(u, i * 3 + 2, inside, scale, shift, top, step_z)
     g = tl.load(grad + (i[:, None] * tl.num_programs(1) + level) * C + k, mask=keep, other=0.0)
     for j in tl.static_range(8):
         row = _row(layout, level, dense, x1 if j & 1 else x0, y1 if j & 2 else y0, z1 if j & 4 else z0)
@@ -187,11 +191,11 @@ def _backward_u(
     along_y = tl.zeros((POINTS,), tl.float32)
     along_z = tl.zeros((POINTS,), tl.float32)
     for level in range(levels):
-        scale = tl.load(scales + level)
+        scale, shift = tl.load(scales + level * 2), tl.load(scales + level * 2 + 1)
         step_y, step_z, top, dense = _factors(layout, level)
-        x0, x1, x = _axis(u, i * 3, inside, scale, top, 1)
-        y0, y1, y = _axis(u, i * 3 + 1, inside, scale, top, step_y)
-        z0, z1, z = _axis(u, i * 3 + 2, inside, scale, top, step_z)
+        x0, x1, x = _axis(u, i * 3, inside, scale, shift, top, 1)
+        y0, y1, y = _axis(u, i * 3 + 1, inside, scale, shift, top, step_y)
+        z0, z1, z = _axis(u, i * 3 + 2, inside, scale, shift, top, step_z)
         g = tl.load(grad + (i[:, None] * levels + level) * C + k, mask=keep, other=0.0)
         v000 = _shared(table, _row(layout, level, dense, x0, y0, z0), k, g, keep, C)
         v001 = _shared(table, _row(layout, level, dense, x0, y0, z1), k, g, keep, C)
