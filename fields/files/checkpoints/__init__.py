@@ -9,13 +9,17 @@ from typing import Any
 from fieldcast.errors import InputError
 from fieldcast.fields.field import Field
 from fieldcast.fields.files.checkpoints.gaussians import holds_gaussians, read_gaussian_checkpoint
+from fieldcast.fields.files.checkpoints.instant_ngp import SNAPSHOTS, read_snapshot
 from fieldcast.fields.files.checkpoints.nerf_pytorch import holds_nerf, read_nerf
 from fieldcast.fields.files.checkpoints.nerfacto import holds_nerfacto, read_nerfacto
 from fieldcast.fields.files.checkpoints.nerfstudio import CONFIG, newest_checkpoint
 from fieldcast.fields.files.checkpoints.pickles import read_pickle
 from fieldcast.fields.splats import Splats
 
-CHECKPOINTS = (".ckpt", ".pt", ".pth", ".tar")
+PICKLES = (".ckpt", ".pt", ".pth", ".tar")
+# What is no pickle says by its name who reads it.
+OTHERS: dict[str, Callable[[Path], Field]] = dict.fromkeys(SNAPSHOTS, read_snapshot)
+CHECKPOINTS = (*PICKLES, *OTHERS)
 READERS: dict[str, tuple[Callable[[Any], bool], Callable[[Path, Any], Field | Splats]]] = {
     "gsplat, splatfacto": (holds_gaussians, read_gaussian_checkpoint),
     "nerf-pytorch": (holds_nerf, read_nerf),
@@ -39,6 +43,8 @@ def read_checkpoint(path: Path) -> Field | Splats:
     Raises InputError, one line, for what nobody here knows.
     """
     path = checkpoint_file(path)
+    if path.suffix.lower() in OTHERS:
+        return OTHERS[path.suffix.lower()](path)
     found = read_pickle(path)
     for holds, read in READERS.values():
         if holds(found):
