@@ -134,11 +134,11 @@ def test_the_same_function(tmp_path: Path, suffix: str, kind: Any) -> None:
 
 
 def test_settings_that_the_program_finds_itself(tmp_path: Path) -> None:
-    """The growth of the levels, from the side of the box; and a box that is not told."""
+    """The growth of the levels, from the side of the box."""
     rows = hash_levels(LEVELS, BASE, 2048 * 4, LOG2, "tiny-cuda-nn")
     params = np.zeros(sum(COUNTS) + CHANNELS * (rows[-1].offset + rows[-1].rows), np.float16)
     file = snapshot(params, snapshot__nerf={"aabb_scale": 4})
-    del file["encoding"]["per_level_scale"], file["snapshot"]["aabb"]
+    del file["encoding"]["per_level_scale"]
     field = fieldcast.open(written(tmp_path / "a.msgpack", file))
     assert field.space.aabb == (-1.5, -1.5, -1.5, 2.5, 2.5, 2.5)
     assert field.spec.sizes.finest_resolution == pytest.approx(8192)
@@ -171,7 +171,7 @@ def test_padding_to_8(tmp_path: Path) -> None:
         ({"snapshot__n_params": 1 << 25}, "expected 33,554,432 parameters of type float"),
         ({"snapshot__params_binary": b""}, "found 0 bytes"),
         ({"snapshot__params_binary": "text"}, "not a whole snapshot"),
-        ({"snapshot__aabb": {"min": [1, 1, 1], "max": [0, 0, 0]}}, "space.aabb"),
+        ({"snapshot__nerf": {"aabb_scale": 1 << 20}}, "not a whole snapshot"),
         ({"snapshot__params_type": "double"}, "not a whole snapshot"),
     ],
 )

@@ -55,13 +55,6 @@ class Network(msgspec.Struct):
     n_output_dims: int = CODE
 
 
-class Box(msgspec.Struct):
-    """Lower and upper corner."""
-
-    min: tuple[float, float, float]
-    max: tuple[float, float, float]
-
-
 class Dataset(msgspec.Struct):
     """What the program remembers of the photographs."""
 
@@ -84,7 +77,6 @@ class Snapshot(msgspec.Struct):
     params_binary: bytes
     mode: str = "nerf"
     nerf: Nerf = msgspec.field(default_factory=Nerf)
-    aabb: Box | None = None
     up_dir: tuple[float, float, float] = (0.0, 1.0, 0.0)
     background_color: tuple[float, float, float, float] = (1.0, 1.0, 1.0, 1.0)
 
@@ -118,7 +110,7 @@ def read_snapshot(path: Path) -> Field:
         finest,
         "tiny-cuda-nn",
     )
-    space = _space(path, found)
+    space = _space(found)
     spec = FieldSpec(
         kind="hashgrid",
         sizes=sizes,
@@ -181,15 +173,12 @@ def _growth(grid: Encoding, aabb_scale: int) -> float:
     return float((2048 * aabb_scale / grid.base_resolution) ** (1 / max(grid.n_levels - 1, 1)))
 
 
-def _space(path: Path, found: Snapshot) -> Space:
-    half = found.nerf.aabb_scale / 2
-    box = found.aabb or Box((0.5 - half,) * 3, (0.5 + half,) * 3)
+def _space(found: Snapshot) -> Space:
+    """The box, which the program makes of `aabb_scale` whatever else a snapshot says of it."""
+    low, high = 0.5 - found.nerf.aabb_scale / 2, 0.5 + found.nerf.aabb_scale / 2
     length = sum(c * c for c in found.up_dir) ** 0.5
-    up = tuple(c / length for c in found.up_dir) if 0 < length < 1e6 else (0.0, 1.0, 0.0)
-    try:
-        return Space((*box.min, *box.max), up=(up[0], up[1], up[2]))
-    except InputError as error:
-        raise InputError(f"{path}: {error}") from None
+    x, y, z = (c / length for c in found.up_dir) if 0 < length < 1e6 else (0.0, 1.0, 0.0)
+    return Space((low, low, low, high, high, high), up=(x, y, z))
 
 
 def _color(given: tuple[float, float, float, float]) -> tuple[float, float, float]:
