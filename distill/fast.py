@@ -196,7 +196,7 @@ class Course:
 
 def ray_steps(student: Field) -> int | None:
     """Samples across the box diagonal that the student's cells ask for; None: as many as the teacher was made for."""
-    return 2 * student.spec.sizes.resolution if isinstance(student, VoxelsField) else None
+    return 2 * student.spec.sizes.longest if isinstance(student, VoxelsField) else None
 
 
 def turned(d: Float[Tensor, "n 3"], generator: torch.Generator) -> Float[Tensor, "n 3"]:

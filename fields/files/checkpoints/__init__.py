@@ -1,4 +1,4 @@
-"""Checkpoints of trainers: what is in one says who reads it, whatever its name."""
+"""Checkpoints of trainers: what is in one says who reads it. Its name says only who takes it apart."""
 
 from __future__ import annotations
 
@@ -8,16 +8,26 @@ from typing import Any
 
 from fieldcast.errors import InputError
 from fieldcast.fields.field import Field
+from fieldcast.fields.files.arrays import Archive, open_archive
 from fieldcast.fields.files.checkpoints.gaussians import holds_gaussians, read_gaussian_checkpoint
 from fieldcast.fields.files.checkpoints.nerf_pytorch import holds_nerf, read_nerf
 from fieldcast.fields.files.checkpoints.nerfstudio import CONFIG, newest_checkpoint
 from fieldcast.fields.files.checkpoints.pickles import read_pickle
+from fieldcast.fields.files.plenoxels import holds_plenoxels, read_plenoxels
 from fieldcast.fields.splats import Splats
 
-CHECKPOINTS = (".ckpt", ".pt", ".pth", ".tar")
+# What a file holds, none of which is run, by its suffix.
+CHECKPOINTS: dict[str, Callable[[Path], Any]] = {
+    ".ckpt": read_pickle,
+    ".pt": read_pickle,
+    ".pth": read_pickle,
+    ".tar": read_pickle,
+    ".npz": open_archive,
+}
 READERS: dict[str, tuple[Callable[[Any], bool], Callable[[Path, Any], Field | Splats]]] = {
     "gsplat, splatfacto": (holds_gaussians, read_gaussian_checkpoint),
     "nerf-pytorch": (holds_nerf, read_nerf),
+    "Plenoxels": (holds_plenoxels, read_plenoxels),
 }
 
 
@@ -37,9 +47,10 @@ def read_checkpoint(path: Path) -> Field | Splats:
     Raises InputError, one line, for what nobody here knows.
     """
     path = checkpoint_file(path)
-    found = read_pickle(path)
+    found = CHECKPOINTS.get(path.suffix.lower(), read_pickle)(path)
     for holds, read in READERS.values():
         if holds(found):
             return read(path, found)
-    keys = ", ".join(str(k) for k in list(found)[:8]) if isinstance(found, dict) else type(found).__name__
+    named = found.members if isinstance(found, Archive) else found
+    keys = ", ".join(str(k) for k in list(named)[:8]) if isinstance(named, dict) else type(named).__name__
     raise InputError(f"{path}: a checkpoint of none that is known ({'; '.join(READERS)}): it holds {keys:.120}")
