@@ -10,6 +10,7 @@ from fieldcast.errors import InputError
 from fieldcast.fields.field import Field
 from fieldcast.fields.files.arrays import Archive, open_archive
 from fieldcast.fields.files.checkpoints.gaussians import holds_gaussians, read_gaussian_checkpoint
+from fieldcast.fields.files.checkpoints.kplanes import holds_kplanes, read_kplanes
 from fieldcast.fields.files.checkpoints.nerf_pytorch import holds_nerf, read_nerf
 from fieldcast.fields.files.checkpoints.nerfstudio import CONFIG, newest_checkpoint
 from fieldcast.fields.files.checkpoints.pickles import read_pickle
@@ -27,6 +28,7 @@ CHECKPOINTS: dict[str, Callable[[Path], Any]] = {
 READERS: dict[str, tuple[Callable[[Any], bool], Callable[[Path, Any], Field | Splats]]] = {
     "gsplat, splatfacto": (holds_gaussians, read_gaussian_checkpoint),
     "nerf-pytorch": (holds_nerf, read_nerf),
+    "K-Planes": (holds_kplanes, read_kplanes),
     "Plenoxels": (holds_plenoxels, read_plenoxels),
 }
 
