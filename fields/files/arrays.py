@@ -7,6 +7,7 @@ runs no code from it: arrays of objects, which are pickles, are refused.
 from __future__ import annotations
 
 import math
+import tokenize
 import warnings
 import zipfile
 import zlib
@@ -14,7 +15,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
 
@@ -106,7 +107,7 @@ def open_archive(path: Path) -> Archive:
     return Archive(path, members)
 
 
-def _header(file: IO[bytes]) -> tuple[tuple[int, ...], np.dtype[Any]]:
+def _header(file: Any) -> tuple[tuple[int, ...], np.dtype[Any]]:
     """The shape and the type of the array that a file begins with; ValueError if there is none."""
     version = np.lib.format.read_magic(file)
     readers = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
@@ -137,6 +138,8 @@ def _complaints(path: Path) -> Iterator[None]:
         NotImplementedError,
         OverflowError,
         MemoryError,
+        SyntaxError,
+        tokenize.TokenError,
     ) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise InputError(f"{path}: not a whole archive of arrays ({reason:.120})") from None

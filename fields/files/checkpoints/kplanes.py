@@ -161,7 +161,7 @@ def _wanted(tensors: Tensors, layout: Layout, scales: int) -> dict[str, tuple[in
         wanted |= {layout.plane.format(scale, pair): (*batch, channels, side, side) for pair in range(3)}
     wanted |= {"sigma_net.params": (None,), "color_net.params": (None,)}
     wanted |= {name: shape for name, shape in ((layout.embedding, (None, None)),) if name in tensors}
-    return wanted | {name: (3,) for name in DISTORTION if name in tensors}
+    return wanted | {name: (3,) for name in DISTORTION if any(n in tensors for n in DISTORTION)}
 
 
 def _plane(plane: Tensor) -> Tensor:
