@@ -273,5 +273,5 @@ def test_commands_take_them(tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
     path = saved(tmp_path / "model.pth", state((8, 16), 8))
     assert main_guard(cli, ["info", str(path), "--json"]) == 0
     info = json.loads(capsys.readouterr().out)
-    assert (info["kind"], info["spec"]["sizes"]["resolutions"]) == ("planes", [8, 16])
+    assert (info["program"], info["kind"], info["spec"]["sizes"]["resolutions"]) == ("K-Planes", "planes", [8, 16])
     assert main_guard(cli, ["validate", str(path)]) == 0

@@ -306,6 +306,10 @@ def test_what_does_not_fit_is_refused(tmp_path: Path) -> None:
         InputError, match=r"cannot hold this voxels: its density is exp, .*: convert it with --to voxels"
     ):
         fieldcast.save(build(replace(spec, sizes=replace(spec.sizes, resolution=8))), tmp_path / "a.npz")
+    field = build(replace(made_to_fit(spec), sizes=replace(spec.sizes, resolution=8)))
+    field.occupancy = Occupancy.of_cells(torch.zeros((128,) * 3, dtype=torch.bool))
+    with pytest.raises(InputError, match="the field is empty"):
+        fieldcast.save(field, tmp_path / "a.npz")
     assert not (tmp_path / "a.npz").exists()
 
 
@@ -318,7 +322,7 @@ def run(capsys: pytest.CaptureFixture[str], *arguments: object) -> tuple[int, st
 def test_commands_take_and_make_them(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     file = written(tmp_path / "a.npz", grid((16, 16, 16)))
     info = json.loads(run(capsys, "info", file, "--json")[1])
-    assert (info["kind"], info["spec"]["sizes"]["cells"]) == ("voxels", [16, 16, 16])
+    assert (info["program"], info["kind"], info["spec"]["sizes"]["cells"]) == ("Plenoxels", "voxels", [16, 16, 16])
     assert json.loads(run(capsys, "validate", file, "--json")[1])["kind"] == "voxels"
     code, out, err = run(capsys, "convert", file, tmp_path / "b.npz", "--to", "voxels", "--views", "1", "--json")
     assert code == 0, err

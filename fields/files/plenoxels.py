@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from fieldcast.errors import InputError
 from fieldcast.fields.field import Field
@@ -70,14 +70,17 @@ def read_plenoxels(path: Path, found: Archive) -> VoxelsField:
         field = VoxelsField(spec)
     field.data = nn.Parameter(torch.zeros(field.data.shape))
     field.block_table, field.occupancy_bits = torch.from_numpy(table), occupancy.bits
+    _fill(field.data.detach(), found, table, density, colors)
+    return field
+
+
+def _fill(data: Tensor, found: Archive, table: Array, density: Array, colors: Array) -> None:
+    """Puts the values of an archive where the blocks of a table want them."""
     for first, slab in _slabs(found):
         at = np.nonzero(slab >= 0)
         rows = torch.from_numpy(_rows(table, (at[0] + first, at[1], at[2])))
-        value = slab[at]
-        with torch.no_grad():
-            field.data[rows, 0] = torch.from_numpy(density[value].astype(np.float32))
-            field.data[rows, 1:] = torch.from_numpy(colors[value].astype(np.float32))
-    return field
+        data[rows, 0] = torch.from_numpy(density[slab[at]].astype(np.float32))
+        data[rows, 1:] = torch.from_numpy(colors[slab[at]].astype(np.float32))
 
 
 def _checked(path: Path, found: Archive) -> tuple[tuple[int, ...], Any]:
@@ -224,9 +227,11 @@ def write_plenoxels(field: Field, path: Path, force: bool = False) -> None:
         _write(archive, "radius", (3,), [((high - low) / 2 * beyond).astype(np.float32)])
         _write(archive, "center", (3,), [((high + low) / 2).astype(np.float32)])
         _write(archive, BASIS, (), [np.array(HARMONICS)], np.int64)
-        rows: list[torch.Tensor] = []
+        rows: list[Tensor] = []
         _write(archive, "links", sizes.sides, _links(field, rows), np.int32)
         count = sum(len(some) for some in rows)
+        if not count:
+            raise InputError(f"{path}: the field is empty: there is nothing to write")
         density = ((data[some, :1] + spec.density.shift) * scale for some in rows)
         _write(archive, "density_data", (count, 1), (value.numpy() for value in density))
         halves = all(bool((value.half() == value).all()) for value in (data[some, 1:] for some in rows))
@@ -254,13 +259,11 @@ def made_to_fit(spec: FieldSpec) -> FieldSpec:
     return replace(spec, sizes=sizes, density=DensityActivation("relu", scale=RELU_SCALE), color="shifted_clamp")
 
 
-def _links(field: VoxelsField, rows: list[torch.Tensor]) -> Iterator[Array]:
+def _links(field: VoxelsField, rows: list[Tensor]) -> Iterator[Array]:
     """The links of a field, plane by plane along x; the row of each value is added to `rows`."""
     sizes: VoxelsSizes = field.spec.sizes
     table, cells = field.block_table.cpu().numpy(), field.occupancy.cells().cpu().numpy()
     ranges = [_touching(sizes, axis, len(cells)) for axis in range(3)]
-    for axis in (1, 2):
-        cells = _any_between(cells, ranges[axis][0], ranges[axis][1] + 1, axis)
     data, shift, count = field.data.detach().cpu(), field.spec.density.shift, 0
 
     def not_zero(row: Array) -> Array:
@@ -268,7 +271,9 @@ def _links(field: VoxelsField, rows: list[torch.Tensor]) -> Iterator[Array]:
         return ((values[:, 0] + shift != 0) | values[:, 1:].any(-1)).numpy()
 
     for i in range(sizes.sides[0]):
-        wanted = cells[ranges[0][0][i] : ranges[0][1][i] + 1].any(0)
+        wanted = np.asarray(cells[ranges[0][0][i] : ranges[0][1][i] + 1].any(0))
+        for axis in (1, 2):
+            wanted = _any_between(wanted, ranges[axis][0], ranges[axis][1] + 1, axis - 1)
         j, k = np.nonzero(wanted)
         row = _rows(table, (np.full_like(j, i), j, k))
         held = row >= 0  # the number of a block that is not stored is below 0

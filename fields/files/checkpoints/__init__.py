@@ -48,11 +48,16 @@ def read_checkpoint(path: Path) -> Field | Splats:
 
     Raises InputError, one line, for what nobody here knows.
     """
+    return recognised(path)[1]
+
+
+def recognised(path: Path) -> tuple[str, Field | Splats]:
+    """The program that wrote a checkpoint, and the scene in it; see `read_checkpoint`."""
     path = checkpoint_file(path)
     found = CHECKPOINTS.get(path.suffix.lower(), read_pickle)(path)
-    for holds, read in READERS.values():
+    for program, (holds, read) in READERS.items():
         if holds(found):
-            return read(path, found)
+            return program, read(path, found)
     named = found.members if isinstance(found, Archive) else found
     keys = ", ".join(str(k) for k in list(named)[:8]) if isinstance(named, dict) else type(named).__name__
     raise InputError(f"{path}: a checkpoint of none that is known ({'; '.join(READERS)}): it holds {keys:.120}")
