@@ -18,6 +18,8 @@ from torch import Tensor
 import fieldcast
 from fieldcast.cli import cli
 from fieldcast.console import main_guard
+from fieldcast.distill.convert import Pair
+from fieldcast.distill.fast import TUNED, Course, start_from_means
 from fieldcast.errors import InputError
 from fieldcast.fields import Field
 from fieldcast.fields.cameras import Rays
@@ -26,8 +28,10 @@ from fieldcast.fields.files.plenoxels import made_to_fit, refusal
 from fieldcast.fields.heads import DensityActivation
 from fieldcast.fields.kernels.harmonics import harmonics_reference
 from fieldcast.fields.kinds import build, default_spec
+from fieldcast.fields.kinds.voxels import VoxelsField
 from fieldcast.fields.metrics import psnr
 from fieldcast.fields.occupancy import Occupancy
+from fieldcast.fields.progress import silent
 from fieldcast.fields.rendering import shading
 from fieldcast.fields.space import Space
 
@@ -336,3 +340,30 @@ def test_commands_take_and_make_them(tmp_path: Path, capsys: pytest.CaptureFixtu
     assert code == 2 and "holds a voxels" in err
     code, _, err = run(capsys, "convert", file, tmp_path / "e.npz", "--to", "voxels", "--size", "degree=3")
     assert code == 2 and "degree 3" in err
+
+
+def test_voxels_that_learn_anew_choose_their_blocks(tmp_path: Path) -> None:
+    """Those of a small ball in the last corner of a large grid, not as many from the first one on."""
+    shape = (64, 64, 64)
+    n = np.stack(np.meshgrid(*[np.arange(64)] * 3, indexing="ij"), -1) - 58.0
+    stored = (n**2).sum(-1) < 20
+    count = int(stored.sum())
+    values = {"density_data": np.full((count, 1), 50, np.float32), "sh_data": np.ones((count, 3), np.float16)}
+    links = np.where(stored, np.cumsum(stored).reshape(shape) - 1, -1).astype(np.int32)
+    teacher = opened(written(tmp_path / "a.npz", {"links": links, **values}))
+    student = Pair.of(teacher, teacher.spec).student
+    assert isinstance(teacher, VoxelsField) and isinstance(student, VoxelsField)
+    assert 0 < teacher.spec.sizes.blocks < 10
+    assert bool((student.block_table[teacher.block_table >= 0] >= 0).all())
+
+
+def test_what_no_light_reaches_is_thin_in_all_activations() -> None:
+    """The first values of voxels say the same whatever makes densities of them."""
+    found = []
+    for spec in (default_spec("voxels"), made_to_fit(default_spec("voxels"))):
+        teacher = build(default_spec("vm", occupancy=16).resized({"resolution": 8}), 1)
+        pair = Pair.of(teacher, replace(spec, occupancy=16, sizes=replace(spec.sizes, resolution=16)))
+        course = Course(pair.teacher, pair.student, TUNED["voxels"], 2, 0, silent)
+        start_from_means(pair.student, course.points(0))
+        found.append(float(pair.student.spec.density(pair.student.data[:, 0]).detach().min()))
+    assert found[1] == pytest.approx(found[0], rel=1e-3)

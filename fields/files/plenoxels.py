@@ -37,7 +37,7 @@ HARMONICS = 1  # the basis_type of svox2
 MOST = 1 << 30  # vertices: 1024^3
 SPARSE = 64  # how many rows a field has at most for each value that is stored: blocks have 512
 FREE = 1 << 20  # rows that any file may ask for
-RELU_SCALE = 50.0  # of students
+THICK = 256.0  # density for each unit of a logit: logits of a few are learned soonest. A power of 2 loses no digits
 SLACK = 1e-3  # cells of an occupancy: what rounding may move a vertex by
 
 
@@ -61,7 +61,7 @@ def read_plenoxels(path: Path, found: Archive) -> VoxelsField:
         kind="voxels",
         sizes=replace(sizes, blocks=int((table >= 0).sum())),
         space=space,
-        density=DensityActivation("relu", scale=space.unit),
+        density=DensityActivation("relu", scale=THICK * space.unit),
         color="shifted_clamp",
         occupancy=cells,
         steps=max(8, round(2 * math.hypot(*shape))),  # half a cell, as in svox2
@@ -79,7 +79,7 @@ def _fill(data: Tensor, found: Archive, table: Array, density: Array, colors: Ar
     for first, slab in _slabs(found):
         at = np.nonzero(slab >= 0)
         rows = torch.from_numpy(_rows(table, (at[0] + first, at[1], at[2])))
-        data[rows, 0] = torch.from_numpy(density[slab[at]].astype(np.float32))
+        data[rows, 0] = torch.from_numpy(density[slab[at]].astype(np.float32) / np.float32(THICK))
         data[rows, 1:] = torch.from_numpy(colors[slab[at]].astype(np.float32))
 
 
@@ -252,11 +252,10 @@ def refusal(spec: FieldSpec) -> str | None:
 
 
 def made_to_fit(spec: FieldSpec) -> FieldSpec:
-    """The spec of a student that will fit: of relu density, with logits about as large as those of others."""
+    """The spec of a student that will fit: of relu density and clamped colours."""
     if refusal(spec) is None:
         return spec
-    sizes = replace(spec.sizes, blocks=0)  # those that are needed are chosen anew
-    return replace(spec, sizes=sizes, density=DensityActivation("relu", scale=RELU_SCALE), color="shifted_clamp")
+    return replace(spec, density=DensityActivation("relu", scale=THICK), color="shifted_clamp")
 
 
 def _links(field: VoxelsField, rows: list[Tensor]) -> Iterator[Array]:
