@@ -70,9 +70,9 @@ def convert(
     export = export_of(out)
     if export:
         sizes = {**export.sizes, **sizes}
-        export.check(out, spec_for(teacher, kind, sizes))
+        export.check(out, export.fitted(spec_for(teacher, kind, sizes)))
     with console.progress(f"to {kind}") as progress:
-        student, run = convert_scene(teacher, kind, sizes, how, progress)
+        student, run = convert_scene(teacher, kind, sizes, how, progress, export.fitted if export else None)
     run["seconds"] = time.perf_counter() - start
     save(student, out, provenance=made_from, force=force)
     # Some formats of splats round numbers: what counts is what the file holds.

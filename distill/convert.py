@@ -19,7 +19,7 @@ from fieldcast.errors import FieldcastError, InputError
 from fieldcast.fields.composed import origin
 from fieldcast.fields.field import Field
 from fieldcast.fields.kinds import build, default_spec
-from fieldcast.fields.kinds.voxels import VoxelsField
+from fieldcast.fields.kinds.voxels import VoxelsField, VoxelsSizes
 from fieldcast.fields.occupancy import Occupancy, cell_density, threshold
 from fieldcast.fields.progress import Progress, silent
 from fieldcast.fields.spec import FieldSpec
@@ -97,6 +97,8 @@ class Pair:
         spec = student_spec(teacher.spec, to) if isinstance(to, str) else to
         if spec.space != teacher.spec.space or spec.occupancy != teacher.spec.occupancy:
             raise InputError("the student's spec: expected the teacher's space and occupancy resolution")
+        if isinstance(spec.sizes, VoxelsSizes):  # the blocks that are needed are chosen anew
+            spec = replace(spec, sizes=replace(spec.sizes, blocks=0))
         occupancy = known_occupancy(teacher, seed, progress)
         if occupancy.fraction() == 0:
             raise FieldcastError("the field is empty: it has no density that would show anywhere in its box")

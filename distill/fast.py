@@ -196,7 +196,7 @@ class Course:
 
 def ray_steps(student: Field) -> int | None:
     """Samples across the box diagonal that the student's cells ask for; None: as many as the teacher was made for."""
-    return 2 * student.spec.sizes.resolution if isinstance(student, VoxelsField) else None
+    return 2 * student.spec.sizes.longest if isinstance(student, VoxelsField) else None
 
 
 def turned(d: Float[Tensor, "n 3"], generator: torch.Generator) -> Float[Tensor, "n 3"]:
@@ -221,7 +221,8 @@ def start_from_means(student: VoxelsField, points: Points) -> None:
     sums = gathered(student, samples.x, told)
     sigma_logit, rgb_logit = sums[:, :1] / sums[:, 1:2], sums[:, 3:] / sums[:, 2:3]
     student.data.zero_()
-    student.data[:, :1] = torch.where(sums[:, 1:2] > unseen, sigma_logit, UNSEEN)
+    nothing = student.spec.density.logit(sums.new_tensor(UNSEEN))
+    student.data[:, :1] = torch.where(sums[:, 1:2] > unseen, sigma_logit, nothing)
     mean_color = student.data[:, 1:].unflatten(1, (3, -1))[:, :, 0]
     mean_color.copy_(torch.where(sums[:, 2:3] > unseen, rgb_logit / FIRST_HARMONIC, 0.0))
 

@@ -88,17 +88,24 @@ def convert(
 
 
 def convert_scene(
-    scene: Field | Renderable, kind: str, sizes: Mapping[str, Any], how: How, progress: Progress = silent
+    scene: Field | Renderable,
+    kind: str,
+    sizes: Mapping[str, Any],
+    how: How,
+    progress: Progress = silent,
+    fitted: Callable[[FieldSpec], FieldSpec] | None = None,
 ) -> tuple[Field | Splats | Mesh, Facts]:
     """The scene as another kind, and what is known of the run. Raises InputError for unknown names.
 
     A field that is of that kind, of which neither sizes nor training are asked for, is the scene itself.
 
     sizes: of the kind, as typed; of splats `count` and `degree`; of a mesh `resolution`, `faces` and `texture`.
+    fitted: makes a spec one that the file can hold, which the scene is to be in.
     """
     if kind in OTHERS:
         return OTHERS[kind](scene, sizes, how, progress)
     spec = spec_for(scene, kind, sizes)
+    spec = fitted(spec) if fitted else spec
     if isinstance(scene, Field) and how.is_silent() and scene.spec == spec:
         return scene, {"recipe": "copy", "steps": 0, "seed": how.seed, "note": f"it is a {kind}: copied as it is"}
     return to_field(scene, spec, how, progress)
@@ -111,11 +118,11 @@ def spec_for(scene: Field | Renderable, kind: str, sizes: Mapping[str, Any]) -> 
     """
     if not isinstance(scene, Field):
         return from_views.spec_in(scene, kind).resized(dict(sizes))
-    if scene.spec.kind == kind:
-        same = scene.spec.resized(dict(sizes))
-        if same == scene.spec:
-            return same
-    return student_spec(scene.spec, kind).resized(dict(sizes))
+    spec = student_spec(scene.spec, kind).resized(dict(sizes))
+    own = scene.spec.sizes
+    if scene.spec.kind == kind and all(getattr(spec.sizes, name) == getattr(own, name) for name in sizes):
+        return scene.spec
+    return spec
 
 
 def to_field(scene: Field | Renderable, spec: FieldSpec, how: How, progress: Progress = silent) -> tuple[Field, Facts]:

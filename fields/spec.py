@@ -50,7 +50,7 @@ class FieldSpec:
             if name not in current:
                 raise InputError(f"{self.kind} has no size {name!r}; its sizes are {', '.join(current)}")
             if isinstance(value, str) and isinstance(current[name], list | tuple):
-                value = [_whole_number(part) for part in value.split(",")]
+                value = [_whole_number(part) for part in value.split(",")] if value else []
             current[name] = value
         return replace(self, sizes=read(type(self.sizes), current, f"sizes of {self.kind}", lax=True))
 

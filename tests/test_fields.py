@@ -673,8 +673,10 @@ def sizes_of(kind: str) -> st.SearchStrategy[dict[str, Any]]:
 def _values(hint: Any) -> st.SearchStrategy[Any]:
     if hasattr(hint, "__metadata__"):
         meta = hint.__metadata__[0]
-        if meta.min_length is not None:
-            return st.lists(_values(get_args(get_args(hint)[0])[0]), min_size=meta.min_length, max_size=meta.max_length)
+        if meta.min_length is not None:  # 0: none of them or all
+            each, most = _values(get_args(get_args(hint)[0])[0]), meta.max_length
+            all_or_some = st.lists(each, min_size=meta.min_length or most, max_size=most)
+            return all_or_some if meta.min_length else all_or_some | st.just([])
         return st.integers(meta.ge, meta.le)
     return st.sampled_from(get_args(hint))
 

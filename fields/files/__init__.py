@@ -13,7 +13,13 @@ import fieldcast
 from fieldcast.errors import InputError
 from fieldcast.fields.field import Field
 from fieldcast.fields.files.atomic import check_writable
-from fieldcast.fields.files.checkpoints import CHECKPOINTS, checkpoint_file, holds_checkpoint, read_checkpoint
+from fieldcast.fields.files.checkpoints import (
+    CHECKPOINTS,
+    checkpoint_file,
+    holds_checkpoint,
+    read_checkpoint,
+    recognised,
+)
 from fieldcast.fields.files.exports import EXPORTS, export_of
 from fieldcast.fields.files.mesh import check_mesh_writable, is_textured, save_mesh
 from fieldcast.fields.files.native import Provenance, Stored, inspect_native, open_native, save_native
@@ -94,17 +100,21 @@ def save(
 
 
 def describe(path: Path) -> dict[str, Any]:
-    """What a file holds: kind, parameters, bytes, spec, provenance; of a field from its header alone."""
+    """What a file holds: kind, parameters, bytes, spec, provenance; of a field from its header alone.
+
+    Of a checkpoint also the program that wrote it.
+    """
     if path.suffix.lower() in SPLAT_FORMATS:
         return describe_splats(read_splats(path), path)
-    scene = read_checkpoint(path) if holds_checkpoint(path) else None
+    program, scene = recognised(path) if holds_checkpoint(path) else (None, None)
+    told = {"program": program} if program else {}
     if isinstance(scene, Splats):
-        return describe_splats(scene, path)
+        return told | describe_splats(scene, path)
     stored = inspect_native(_known_suffix(path)) if scene is None else Stored(scene.spec, Provenance(), {})
     with torch.device("meta"):
         field = build(stored.spec)
     views = stored.shapes.get("views.c2w", ([0], ""))[0][0]
-    return {
+    return told | {
         "kind": stored.spec.kind,
         "parameters": field.parameter_count(),
         "bytes": checkpoint_file(path).stat().st_size,

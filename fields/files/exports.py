@@ -8,6 +8,7 @@ from pathlib import Path
 
 from fieldcast.errors import InputError
 from fieldcast.fields.field import Field
+from fieldcast.fields.files.plenoxels import made_to_fit, refusal, write_plenoxels
 from fieldcast.fields.spec import FieldSpec
 
 
@@ -15,13 +16,15 @@ from fieldcast.fields.spec import FieldSpec
 class Export:
     """A format of another program. kind: what it holds. write: a field of that kind, to a path, `force` or not.
 
-    sizes: what a field must be made with to fit, as typed after `--size`. refusal: why a spec does not fit, or None.
+    sizes: what a field must be made with to fit, as typed after `--size`. fitted: the spec of a field that is made to
+    fit, of one with other activations. refusal: why a spec does not fit, or None.
     """
 
     program: str
     kind: str
     write: Callable[[Field, Path, bool], None]
     sizes: Mapping[str, str] = field(default_factory=dict)
+    fitted: Callable[[FieldSpec], FieldSpec] = lambda spec: spec
     refusal: Callable[[FieldSpec], str | None] = lambda spec: None
 
     def check(self, path: Path, spec: FieldSpec) -> None:
@@ -33,7 +36,9 @@ class Export:
             raise InputError(f"{path}: a file of {self.program} cannot hold this {spec.kind}: {reason}")
 
 
-EXPORTS: dict[str, Export] = {}
+EXPORTS: dict[str, Export] = {
+    ".npz": Export("Plenoxels", "voxels", write_plenoxels, fitted=made_to_fit, refusal=refusal),
+}
 
 
 def export_of(path: Path) -> Export | None:

@@ -1,4 +1,4 @@
-"""Checkpoints of trainers: what is in one says who reads it, whatever its name."""
+"""Checkpoints of trainers: what is in one says who reads it. Its name says only who takes it apart."""
 
 from __future__ import annotations
 
@@ -8,22 +8,34 @@ from typing import Any
 
 from fieldcast.errors import InputError
 from fieldcast.fields.field import Field
+from fieldcast.fields.files.arrays import Archive, open_archive
 from fieldcast.fields.files.checkpoints.gaussians import holds_gaussians, read_gaussian_checkpoint
-from fieldcast.fields.files.checkpoints.instant_ngp import SNAPSHOTS, read_snapshot
+from fieldcast.fields.files.checkpoints.instant_ngp import File, open_snapshot, read_snapshot
+from fieldcast.fields.files.checkpoints.kplanes import holds_kplanes, read_kplanes
 from fieldcast.fields.files.checkpoints.nerf_pytorch import holds_nerf, read_nerf
 from fieldcast.fields.files.checkpoints.nerfacto import holds_nerfacto, read_nerfacto
 from fieldcast.fields.files.checkpoints.nerfstudio import CONFIG, newest_checkpoint
 from fieldcast.fields.files.checkpoints.pickles import read_pickle
+from fieldcast.fields.files.plenoxels import holds_plenoxels, read_plenoxels
 from fieldcast.fields.splats import Splats
 
-PICKLES = (".ckpt", ".pt", ".pth", ".tar")
-# What is no pickle says by its name who reads it.
-OTHERS: dict[str, Callable[[Path], Field]] = dict.fromkeys(SNAPSHOTS, read_snapshot)
-CHECKPOINTS = (*PICKLES, *OTHERS)
+# What a file holds, none of which is run, by its suffix.
+CHECKPOINTS: dict[str, Callable[[Path], Any]] = {
+    ".ckpt": read_pickle,
+    ".pt": read_pickle,
+    ".pth": read_pickle,
+    ".tar": read_pickle,
+    ".npz": open_archive,
+    ".ingp": open_snapshot,
+    ".msgpack": open_snapshot,
+}
 READERS: dict[str, tuple[Callable[[Any], bool], Callable[[Path, Any], Field | Splats]]] = {
     "gsplat, splatfacto": (holds_gaussians, read_gaussian_checkpoint),
     "nerf-pytorch": (holds_nerf, read_nerf),
     "nerfacto, instant-ngp of nerfstudio": (holds_nerfacto, read_nerfacto),
+    "Instant-NGP": (lambda found: isinstance(found, File), read_snapshot),
+    "K-Planes": (holds_kplanes, read_kplanes),
+    "Plenoxels": (holds_plenoxels, read_plenoxels),
 }
 
 
@@ -42,12 +54,16 @@ def read_checkpoint(path: Path) -> Field | Splats:
 
     Raises InputError, one line, for what nobody here knows.
     """
+    return recognised(path)[1]
+
+
+def recognised(path: Path) -> tuple[str, Field | Splats]:
+    """The program that wrote a checkpoint, and the scene in it; see `read_checkpoint`."""
     path = checkpoint_file(path)
-    if path.suffix.lower() in OTHERS:
-        return OTHERS[path.suffix.lower()](path)
-    found = read_pickle(path)
-    for holds, read in READERS.values():
+    found = CHECKPOINTS.get(path.suffix.lower(), read_pickle)(path)
+    for program, (holds, read) in READERS.items():
         if holds(found):
-            return read(path, found)
-    keys = ", ".join(str(k) for k in list(found)[:8]) if isinstance(found, dict) else type(found).__name__
+            return program, read(path, found)
+    named = found.members if isinstance(found, Archive) else found
+    keys = ", ".join(str(k) for k in list(named)[:8]) if isinstance(named, dict) else type(named).__name__
     raise InputError(f"{path}: a checkpoint of none that is known ({'; '.join(READERS)}): it holds {keys:.120}")

@@ -25,7 +25,6 @@ from fieldcast.fields.heads import HARMONICS, DensityActivation
 from fieldcast.fields.space import Space
 from fieldcast.fields.spec import FieldSpec
 
-SNAPSHOTS = (".ingp", ".msgpack")
 CODE = 16  # outputs of the density network, the density's logit first; the colour network sees all of them
 UNPACKED = 64  # times the size of a compressed file that it may unpack to: half of a snapshot are parameters
 TYPES = {"__half": torch.float16, "float": torch.float32}
@@ -91,12 +90,16 @@ class File(msgspec.Struct):
     snapshot: Snapshot
 
 
-def read_snapshot(path: Path) -> Field:
-    """The field of a snapshot. Raises InputError, one line, for what it is not and for what no kind of field is."""
+def open_snapshot(path: Path) -> File:
+    """What a file holds. Raises InputError, one line, for what is not a whole snapshot of a NeRF."""
     try:
-        file = msgspec.msgpack.decode(_unpacked(path), type=File)
+        return msgspec.msgpack.decode(_unpacked(path), type=File)
     except (msgspec.DecodeError, msgspec.ValidationError, RecursionError, ValueError) as error:
         raise InputError(f"{path}: not a whole snapshot of an Instant-NGP NeRF ({error!s:.120})") from None
+
+
+def read_snapshot(path: Path, file: File) -> Field:
+    """The field of a snapshot. Raises InputError for what no kind of field is."""
     _check(path, file)
     found, grid = file.snapshot, file.encoding
     growth = grid.per_level_scale or _growth(grid, found.nerf.aabb_scale)
