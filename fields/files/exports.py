@@ -8,6 +8,8 @@ from pathlib import Path
 
 from fieldcast.errors import InputError
 from fieldcast.fields.field import Field
+from fieldcast.fields.files.tensorf import SIZES as TENSORF_SIZES
+from fieldcast.fields.files.tensorf import refusal, write_tensorf
 from fieldcast.fields.spec import FieldSpec
 
 
@@ -33,7 +35,9 @@ class Export:
             raise InputError(f"{path}: a file of {self.program} cannot hold this {spec.kind}: {reason}")
 
 
-EXPORTS: dict[str, Export] = {}
+EXPORTS: dict[str, Export] = {
+    ".th": Export("TensoRF", "tensorf", write_tensorf, TENSORF_SIZES, refusal),
+}
 
 
 def export_of(path: Path) -> Export | None:
