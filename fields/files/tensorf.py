@@ -10,7 +10,7 @@ import torch
 
 from fieldcast.fields.field import Field
 from fieldcast.fields.files.atomic import atomic_path
-from fieldcast.fields.files.checkpoints.tensorf import NAMES, STEP_RATIO, as_theirs
+from fieldcast.fields.files.checkpoints.tensorf import NAMES, as_theirs, samples_across
 from fieldcast.fields.files.checkpoints.tensorf_mask import MASK, mask_of
 from fieldcast.fields.kinds.tensorf import TensorfSizes
 from fieldcast.fields.spec import FieldSpec
@@ -74,7 +74,7 @@ def settings_of(spec: FieldSpec) -> dict[str, Any]:
         "rayMarch_weight_thres": 1e-4,
         "fea2denseAct": spec.density.name,
         "near_far": NEAR_FAR,
-        "step_ratio": STEP_RATIO,
+        "step_ratio": samples_across(spec.space, sizes.resolution) / spec.steps,
         "shadingMode": MODES[sizes.shading],
         "pos_pe": 0,
         "view_pe": sizes.view_octaves,

@@ -29,7 +29,7 @@ class Bytes:
         """What numpy keeps of an array: a version, its shape, type and order, and what it holds."""
         plain = isinstance(state, tuple) and len(state) == 5 and isinstance(state[2], np.dtype)
         if not plain or state[2] != np.uint8 or not isinstance(state[4], bytes) or state[1] != (len(state[4]),):
-            raise pickle.UnpicklingError("numpy arrays of anything but a row of bytes are not read")
+            raise ValueError("numpy arrays of anything but a row of bytes are not read")
         self.values = _tensor_of(state[4])
 
 
@@ -41,7 +41,7 @@ def _new_bytes(*_: Any) -> Bytes:
 def _bytes_of(data: Any, kind: Any = "") -> Bytes:
     """What `numpy.frombuffer` says of bytes."""
     if not isinstance(data, bytes) or kind != "uint8":
-        raise pickle.UnpicklingError("numpy arrays of anything but a row of bytes are not read")
+        raise ValueError("numpy arrays of anything but a row of bytes are not read")
     found = Bytes()
     found.values = _tensor_of(data)
     return found

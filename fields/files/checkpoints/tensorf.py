@@ -235,9 +235,12 @@ def _counts(path: Path, name: str, counts: tuple[int, ...], factors: Factors) ->
     return counts[:3] if factors == "vm" else counts[:1] * 3
 
 
-def _steps(space: Space, resolution: tuple[int, ...], ratio: float) -> int:
-    """How many steps of `ratio` of the mean distance of samples are across the box."""
+def samples_across(space: Space, resolution: tuple[int, ...]) -> float:
+    """The diagonal of the box, in mean distances of samples, of which TensoRF makes steps of `step_ratio`."""
     a = space.aabb
     sides = [a[i + 3] - a[i] for i in range(3)]
-    step = ratio * sum(side / max(n - 1, 1) for side, n in zip(sides, resolution, strict=True)) / 3
-    return min(max(round(math.hypot(*sides) / step), 8), 1 << 16)
+    return 3 * math.hypot(*sides) / sum(side / max(n - 1, 1) for side, n in zip(sides, resolution, strict=True))
+
+
+def _steps(space: Space, resolution: tuple[int, ...], ratio: float) -> int:
+    return min(max(round(samples_across(space, resolution) / ratio), 8), 1 << 16)

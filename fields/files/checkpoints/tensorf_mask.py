@@ -6,6 +6,7 @@ along each axis. A sample that is on reaches the samples around it, so cells cou
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +34,8 @@ def occupancy_of(path: Path, found: dict[str, Any], space: Space) -> Occupancy |
     a, length = torch.tensor(space.aabb, dtype=torch.float64), torch.tensor(samples.shape, dtype=torch.float64) - 1
     first, last = (length * (corner - low) / (high - low) for corner in (a[:3], a[3:]))  # the field's box, in samples
     across = float((last - first).max())
-    resolution = min(max(8 * -int(-(across - SLACK) // 8), LEAST), MOST)
+    across /= max(1, math.ceil(across / MOST - SLACK))  # whole numbers of samples a cell, where there are too many
+    resolution = min(max(8 * math.ceil(across / 8 - SLACK), LEAST), MOST)
     cells = samples
     for axis in range(3):
         edges = first[axis] + torch.linspace(0, 1, resolution + 1, dtype=torch.float64) * (last - first)[axis]
