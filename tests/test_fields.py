@@ -6,7 +6,7 @@ import copy
 import dataclasses
 import json
 import math
-from typing import Any, get_args, get_type_hints
+from typing import Any, get_args, get_origin, get_type_hints
 
 import msgspec
 import numpy as np
@@ -46,7 +46,7 @@ TINY: dict[str, dict[str, Any]] = {
     },
 }  # fmt: skip
 BOX = Space((-1.0, -2.0, 0.5, 2.0, 1.0, 2.5))  # neither a cube nor around the origin
-TENSORF_DENSITY = DensityActivation("softplus", shift=-10.0, scale=37.5)
+TENSORF_DENSITY = DensityActivation("softplus", shift=-3.6, scale=37.5)
 EVERY_KIND = pytest.mark.parametrize("kind", KINDS)
 
 
@@ -673,7 +673,15 @@ def sizes_of(kind: str) -> st.SearchStrategy[dict[str, Any]]:
     """Sizes in the ranges that the kind's dataclass declares."""
     cls = kind_class(kind).Sizes
     hints = get_type_hints(cls, include_extras=True)
-    return st.fixed_dictionaries({f.name: _values(hints[f.name]) for f in dataclasses.fields(cls)})
+    drawn = st.fixed_dictionaries({f.name: _values(hints[f.name]) for f in dataclasses.fields(cls)})
+    return drawn.map(_agreeing) if kind == "tensorf" else drawn
+
+
+def _agreeing(sizes: dict[str, Any]) -> dict[str, Any]:
+    """Sizes of a tensorf, some of which depend on others."""
+    features = {"harmonics": 27, "none": 3}.get(sizes["shading"], sizes["features"])
+    channels = {n: sizes[n][:1] * 3 for n in ("density_channels", "appearance_channels") if sizes["factors"] == "cp"}
+    return {**sizes, "features": features, **channels}
 
 
 def _values(hint: Any) -> st.SearchStrategy[Any]:
@@ -682,6 +690,8 @@ def _values(hint: Any) -> st.SearchStrategy[Any]:
         if meta.min_length is not None:
             return st.lists(_values(get_args(get_args(hint)[0])[0]), min_size=meta.min_length, max_size=meta.max_length)
         return st.integers(meta.ge, meta.le)
+    if get_origin(hint) is tuple:
+        return st.tuples(*map(_values, get_args(hint))).map(list)
     return st.sampled_from(get_args(hint))
 
 
