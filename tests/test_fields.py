@@ -92,6 +92,8 @@ def test_every_kind_has_a_tiny_version_here() -> None:
         ("voxels", 58_720_256),
         # TensoRF-CP: lines of density and appearance, basis, and the colour network that all kinds share.
         ("cp", 3 * 500 * (96 + 288) + 288 * 15 + 31 * 64 + 64 * 64 + 64 * 3),
+        # TensoRF-VM as released: grids of density and appearance, basis, and three layers with biases.
+        ("tensorf", 3 * (300 * 300 + 300) * 64 + 144 * 27 + 151 * 128 + 129 * 128 + 129 * 3),
         # K-Planes: three planes a resolution, sigma_net from 3 x 16 features, colour network.
         ("planes", 3 * 16 * (128**2 + 256**2 + 512**2) + 48 * 64 + 64 * 16 + 31 * 64 + 64 * 64 + 64 * 3),
     ],

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -202,6 +203,15 @@ def test_the_same_function_both_ways(tmp_path: Path, name: str) -> None:
     x = points()[0]
     inside = ((x > AABB[0]) & (x < AABB[1])).all(-1)  # what is on a face is on one of the samples that are off
     assert torch.equal(masked(written, x)[inside], field.double().mask(x).bool()[inside])
+
+
+@pytest.mark.parametrize("room", [b"numpy.core.multiarray", b"numpy._core.multiarray"])
+def test_masks_of_older_and_newer_numpy(tmp_path: Path, room: bytes) -> None:
+    """Also in the format of torch before 1.6, which is no archive and so can be edited."""
+    torch.save(with_mask(released()), tmp_path / "b.th", _use_new_zipfile_serialization=False)
+    old = (tmp_path / "b.th").read_bytes()
+    (tmp_path / "b.th").write_bytes(re.sub(rb"numpy\._?core\.multiarray", room, old))
+    assert fieldcast.open(tmp_path / "b.th").occupancy.fraction() < 0.5
 
 
 @pytest.mark.parametrize("margin", [0.0, 0.35])

@@ -103,25 +103,13 @@ def _as_released(path: Path, found: dict[str, Any]) -> TensorfField:
     settings = read(Settings, kwargs, f"{path}: kwargs")
     tensors = tensors_of(path, found["state_dict"], "state_dict")
     factors: Factors = "vm" if any(name.startswith("density_plane") for name in tensors) else "cp"
-    shading, color = SHADINGS[settings.shadingMode]
     shift = settings.density_shift if settings.fea2denseAct == "softplus" else 0.0
-    sizes = {
-        "resolution": settings.gridSize,
-        "factors": factors,
-        "density_channels": _counts(path, "density_n_comp", settings.density_n_comp, factors),
-        "appearance_channels": _counts(path, "appearance_n_comp", settings.appearance_n_comp, factors),
-        "features": settings.app_dim,
-        "shading": shading,
-        "hidden": settings.featureC,
-        "feature_octaves": settings.fea_pe if settings.shadingMode == "MLP_Fea" else 0,
-        "view_octaves": settings.view_pe,
-    }
     spec = FieldSpec(
         kind="tensorf",
-        sizes=read(TensorfSizes, sizes, f"{path}: kwargs"),
+        sizes=_sizes(path, settings, factors),
         space=space,
         density=_density(path, settings.fea2denseAct, shift, settings.distance_scale * space.unit),
-        color=color,
+        color=SHADINGS[settings.shadingMode][1],
         steps=_steps(space, settings.gridSize, settings.step_ratio),
     )
     occupancy = occupancy_of(path, found, space)
@@ -132,6 +120,22 @@ def _as_released(path: Path, found: dict[str, Any]) -> TensorfField:
     return field
 
 
+def _sizes(path: Path, settings: Settings, factors: Factors) -> TensorfSizes:
+    """Sizes, from the settings of TensoRF."""
+    sizes = {
+        "resolution": settings.gridSize,
+        "factors": factors,
+        "density_channels": _counts(path, "density_n_comp", settings.density_n_comp, factors),
+        "appearance_channels": _counts(path, "appearance_n_comp", settings.appearance_n_comp, factors),
+        "features": settings.app_dim,
+        "shading": SHADINGS[settings.shadingMode][0],
+        "hidden": settings.featureC,
+        "feature_octaves": settings.fea_pe if settings.shadingMode == "MLP_Fea" else 0,
+        "view_octaves": settings.view_pe,
+    }
+    return read(TensorfSizes, sizes, f"{path}: kwargs")
+
+
 def _of_run(path: Path, pipeline: dict[str, Any]) -> TensorfField:
     """That of nerfstudio, in the frame in which it was trained."""
     tensors = tensors_of(path, pipeline, "pipeline", FIELD)
@@ -139,34 +143,39 @@ def _of_run(path: Path, pipeline: dict[str, Any]) -> TensorfField:
     if not isinstance(background, str) or background not in BACKGROUNDS:
         raise InputError(f"{path}: background_color: expected {', '.join(BACKGROUNDS)}, found {background!s:.80}")
     space = _space(path, "aabb", tensors.pop("aabb", None))
-    factors: Factors = "vm" if "density_encoding.plane_coef" in tensors else "cp"
-    shown = {name: tuple(tensors[name].shape) if name in tensors else () for name in SHOWING}
-    if any(len(shape) != wanted for shape, wanted in zip(shown.values(), (4, 4, 2, 2), strict=True)):
-        raise InputError(f"{path}: not a whole tensorf: its grids or layers are missing, or of another shape: {shown}")
-    density, color, basis, hidden = shown.values()
+    sizes = _sizes_shown(path, tensors)
+    spec = FieldSpec(
+        kind="tensorf",
+        sizes=sizes,
+        space=space,
+        density=DensityActivation("relu", scale=space.unit),
+        background=(BACKGROUNDS[background],) * 3,
+        steps=_steps(space, sizes.resolution, STEP_RATIO),
+    )
+    return _filled(path, spec, _cut_apart(path, sizes, tensors))
+
+
+def _sizes_shown(path: Path, tensors: Tensors) -> TensorfSizes:
+    """Sizes, from the shapes of the tensors of nerfstudio."""
+    shapes = {name: tuple(tensors[name].shape) if name in tensors else () for name in SHOWING}
+    density, color, basis, hidden = shapes.values()
+    if (len(density), len(color), len(basis), len(hidden)) != (4, 4, 2, 2):
+        raise InputError(f"{path}: not a whole tensorf: its grids or layers are missing, or of another shape: {shapes}")
     sizes = {
         "resolution": (density[2],) * 3,
-        "factors": factors,
+        "factors": "vm" if "density_encoding.plane_coef" in tensors else "cp",
         "density_channels": (density[1],) * 3,
         "appearance_channels": (color[1],) * 3,
         "features": basis[0],
         "hidden": hidden[0],
         **{"feature_octaves": OCTAVES, "view_octaves": OCTAVES, "lowest": LOWEST, "spacing": SPACING},
     }
-    spec = FieldSpec(
-        kind="tensorf",
-        sizes=read(TensorfSizes, sizes, f"{path}: pipeline"),
-        space=space,
-        density=DensityActivation("relu", scale=space.unit),
-        background=(BACKGROUNDS[background],) * 3,
-        steps=_steps(space, (density[2],) * 3, STEP_RATIO),
-    )
-    return _filled(path, spec, _cut_apart(path, spec, tensors))
+    return read(TensorfSizes, sizes, f"{path}: pipeline")
 
 
-def _cut_apart(path: Path, spec: FieldSpec, tensors: Tensors) -> Tensors:
+def _cut_apart(path: Path, sizes: TensorfSizes, tensors: Tensors) -> Tensors:
     """The tensors of nerfstudio under TensoRF's names: its grids hold the three planes, and the three lines, in one."""
-    r, sizes = spec.sizes.resolution[0], spec.sizes
+    r = sizes.resolution[0]
     wanted: dict[str, Shape] = {f"{layer}.weight": (None, None) for layer in LAYERS}
     wanted |= {f"{layer}.bias": (None,) for layer in LAYERS if layer != "B"}
     for grid, channels in (("density", sizes.density_channels), ("color", sizes.appearance_channels)):
