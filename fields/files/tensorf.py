@@ -17,7 +17,7 @@ from fieldcast.fields.spec import FieldSpec
 
 SIZES = {"lowest": "0", "spacing": "1"}  # its frequencies are powers of two
 MODES = {"network": "MLP_Fea", "harmonics": "SH", "none": "RGB"}
-NEAR_FAR = [2.0, 6.0]  # world units: where TensoRF looks in scenes of NeRF-Synthetic
+FAR = 1e3  # half box sides: TensoRF looks from the camera on, and begins where a ray enters the box
 
 
 class _PackedBits:
@@ -73,7 +73,7 @@ def settings_of(spec: FieldSpec) -> dict[str, Any]:
         "distance_scale": spec.density.scale / spec.space.unit,
         "rayMarch_weight_thres": 1e-4,
         "fea2denseAct": spec.density.name,
-        "near_far": NEAR_FAR,
+        "near_far": [0.0, FAR * spec.space.unit],
         "step_ratio": samples_across(spec.space, sizes.resolution) / spec.steps,
         "shadingMode": MODES[sizes.shading],
         "pos_pe": 0,
