@@ -134,6 +134,12 @@ def test_single_components(m: int, channels: int, along: int) -> None:
         torch.testing.assert_close(got.double(), exact, rtol=1e-4, atol=1e-4 * float(exact.abs().max()) + 1e-6)
 
 
+def test_the_components_of_a_cube_are_its_single_ones() -> None:
+    u, (planes, lines) = points(200), factors("pl", 6, 5)
+    single = [component_lookup(u, planes[m], lines[m], m) for m in range(3)]
+    torch.testing.assert_close(torch.stack(single, 1), vm_lookup(u, planes, lines))
+
+
 @pytest.mark.parametrize("name", PAIRS)
 def test_gradients_of_the_plain_version(name: str) -> None:
     _, plain, which = PAIRS[name]
