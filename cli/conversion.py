@@ -55,6 +55,7 @@ def convert(
     fieldcast convert lego.safetensors exact.safetensors --to vm --target-db 42
     fieldcast convert lego.safetensors lego.ply --to splats --size count=50000
     fieldcast convert lego.safetensors lego.glb --to mesh --size faces=50000 --size texture=1024
+    fieldcast convert lego.safetensors lego.th --to tensorf
     fieldcast convert capture.spz capture.safetensors --to hashgrid
     fieldcast convert spot.glb spot.safetensors --to hashgrid
     """

@@ -12,7 +12,7 @@ import click
 from fieldcast.cli.arguments import parsed_sizes
 from fieldcast.console import Console
 
-KIND_NAMES = "mlp, hashgrid, vm, cp, voxels, planes, hybrid, nerf"
+KIND_NAMES = "mlp, hashgrid, vm, cp, voxels, planes, hybrid, nerf, tensorf"
 DEVICE = click.option("--device", default="auto", show_default=True, help="cpu, cuda, or the faster one present.")
 FORCE = click.option("--force", "-f", is_flag=True, help="Replace files that exist.")
 SEED = click.option("--seed", default=0, show_default=True, type=click.IntRange(0, 2**31 - 1), help="Random numbers.")

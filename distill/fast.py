@@ -74,6 +74,7 @@ TUNED = {
     "planes": Tuning(400, 5.0, 25.0, features=0.1),
     "hybrid": Tuning(500, 3.0, 9.0, features=0.1),
     "nerf": Tuning(1400, 2.0, points=1 << 11, fresh=False, reuse=1.5),
+    "tensorf": Tuning(320, 2.5, 5.0, points=1 << 14),
 }
 
 

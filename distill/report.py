@@ -28,6 +28,7 @@ from fieldcast.fields.renderable import Renderable
 from fieldcast.fields.rendering import Image
 from fieldcast.fields.scenes.mesh import Surfaces
 from fieldcast.fields.scenes.surfaces import Surface
+from fieldcast.fields.space import Space
 from fieldcast.fields.splats import Splats
 
 ERROR_GAIN = 5.0  # how much errors are amplified to be seen
@@ -159,9 +160,17 @@ def lost(teacher: Field | Renderable, student: Field | Renderable | Mesh) -> lis
     resolution = getattr(student.spec.sizes, "resolution", None)
     finest = (whole.spec.kind, getattr(whole.spec.sizes, "resolution", None)) if isinstance(whole, Field) else None
     if resolution and finest != (student.spec.kind, resolution):
-        cell = 2 * student.spec.space.unit / resolution
-        lines.append(f"detail finer than its cells, {cell:.3g} world units at {resolution} a side")
+        lines.append(f"detail finer than its cells, {_cells(student.spec.space, resolution)}")
     return lines
+
+
+def _cells(space: Space, resolution: int | tuple[int, int, int]) -> str:
+    """The size of the cells of a grid, and how many there are a side or along each axis."""
+    if isinstance(resolution, int):
+        return f"{2 * space.unit / resolution:.3g} world units at {resolution} a side"
+    a = space.aabb
+    largest = max((a[i + 3] - a[i]) / n for i, n in enumerate(resolution))
+    return f"{largest:.3g} world units at {' x '.join(map(str, resolution))}"
 
 
 @runtime_checkable

@@ -14,6 +14,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from fieldcast.fields.cameras import Cameras
+from fieldcast.fields.heads import DensityActivation
 from fieldcast.fields.occupancy import Occupancy
 from fieldcast.fields.space import Space, Vector3
 from fieldcast.fields.spec import FieldSpec
@@ -32,6 +33,9 @@ class Field(nn.Module, ABC):
     """The kind's own sizes, a dataclass with defaults."""
     shares_features: bool = True
     """Whether `features` is the F of the distillation paper (density logit and 15 appearance features)."""
+
+    default_density: ClassVar[DensityActivation] = DensityActivation()
+    """The density activation of fields that are made anew."""
 
     points_per_step: ClassVar[int] = 1 << 15
     """How many points a training step takes on a CPU so that it stays quick; a GPU takes eight times as many."""

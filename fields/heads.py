@@ -148,10 +148,10 @@ class SigmaNet(Network, nn.Sequential):
 
 
 class Basis(Network, nn.Linear):
-    """Components [N, C] to appearance features [N, 15], linearly (TensoRF's appearance matrix)."""
+    """Components [N, C] to appearance features [N, 15], or so many, linearly (TensoRF's appearance matrix)."""
 
-    def __init__(self, components: int) -> None:
-        nn.Linear.__init__(self, components, FEATURES - 1, bias=False)
+    def __init__(self, components: int, features: int = FEATURES - 1) -> None:
+        nn.Linear.__init__(self, components, features, bias=False)
 
     def run(self, *inputs: Tensor) -> Tensor:
         return dense(inputs[0], [self])

@@ -45,6 +45,10 @@ TINY: dict[str, dict[str, Any]] = {
         "vm_channels": 4, "hidden": 16,
     },
     "nerf": {"layers": 3, "width": 64, "skip": 1, "octaves": 3, "view_octaves": 1, "branch": 32},
+    "tensorf": {
+        "resolution": [20, 22, 18], "density_channels": [4, 4, 4], "appearance_channels": [4, 4, 4],
+        "features": 9, "hidden": 16,
+    },
 }  # fmt: skip
 BOX = Space((-1.0, -1.0, 0.0, 1.0, 1.0, 2.0))
 CENTER = torch.tensor(BOX.center)
@@ -124,7 +128,9 @@ def test_the_ball_is_what_it_says() -> None:
 
 
 # The least fidelity in dB after 150 steps of 2,048 points.
-BOUNDS = {"mlp": 25, "hashgrid": 30, "vm": 28, "cp": 27, "voxels": 29, "planes": 26, "hybrid": 30, "nerf": 24}
+BOUNDS = {
+    "mlp": 25, "hashgrid": 30, "vm": 28, "cp": 27, "voxels": 29, "planes": 26, "hybrid": 30, "nerf": 24, "tensorf": 26,
+}  # fmt: skip
 
 
 @pytest.mark.parametrize("kind", KINDS)

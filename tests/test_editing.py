@@ -45,6 +45,10 @@ SMALL: dict[str, dict[str, Any]] = {
         "vm_channels": 2, "hidden": 8,
     },
     "nerf": {"layers": 2, "width": 16, "skip": 1, "octaves": 2, "view_octaves": 1, "branch": 8},
+    "tensorf": {
+        "resolution": [12, 12, 12], "density_channels": [2, 2, 2], "appearance_channels": [2, 2, 2],
+        "features": 6, "hidden": 8,
+    },
 }  # fmt: skip
 HALF = Box((-2.0, -2.0, -2.0), (0.0, 2.0, 2.0))
 BACK = Box((0.25, -1.0, -1.0), (1.0, 1.0, 1.0))

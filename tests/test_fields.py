@@ -6,7 +6,7 @@ import copy
 import dataclasses
 import json
 import math
-from typing import Any, get_args, get_type_hints
+from typing import Any, get_args, get_origin, get_type_hints
 
 import msgspec
 import numpy as np
@@ -40,8 +40,13 @@ TINY: dict[str, dict[str, Any]] = {
         "vm_channels": 2, "hidden": 8,
     },
     "nerf": {"layers": 4, "width": 16, "skip": 2, "octaves": 3, "view_octaves": 2, "branch": 8},
+    "tensorf": {
+        "resolution": [5, 7, 4], "density_channels": [2, 1, 3], "appearance_channels": [3, 2, 1],
+        "features": 6, "hidden": 8,
+    },
 }  # fmt: skip
 BOX = Space((-1.0, -2.0, 0.5, 2.0, 1.0, 2.5))  # neither a cube nor around the origin
+TENSORF_DENSITY = DensityActivation("softplus", shift=-3.6, scale=37.5)
 EVERY_KIND = pytest.mark.parametrize("kind", KINDS)
 
 
@@ -87,6 +92,8 @@ def test_every_kind_has_a_tiny_version_here() -> None:
         ("voxels", 58_720_256),
         # TensoRF-CP: lines of density and appearance, basis, and the colour network that all kinds share.
         ("cp", 3 * 500 * (96 + 288) + 288 * 15 + 31 * 64 + 64 * 64 + 64 * 3),
+        # TensoRF-VM as released: grids of density and appearance, basis, and three layers with biases.
+        ("tensorf", 3 * (300 * 300 + 300) * 64 + 144 * 27 + 151 * 128 + 129 * 128 + 129 * 3),
         # K-Planes: three planes a resolution, sigma_net from 3 x 16 features, colour network.
         ("planes", 3 * 16 * (128**2 + 256**2 + 512**2) + 48 * 64 + 64 * 16 + 31 * 64 + 64 * 64 + 64 * 3),
     ],
@@ -144,7 +151,8 @@ def test_two_blocks_make_the_whole(kind: str) -> None:
     torch.testing.assert_close(field.decode(features, d), (sigma, rgb))
     torch.testing.assert_close(field.logit(x), features[:, 0])
     torch.testing.assert_close(field.density(x), sigma)
-    torch.testing.assert_close(sigma, features[:, 0].exp() / 1.5)  # half the longest side of the box
+    activation = TENSORF_DENSITY if kind == "tensorf" else torch.exp
+    torch.testing.assert_close(sigma, activation(features[:, 0]) / 1.5)  # half the longest side of the box
 
 
 @EVERY_KIND
@@ -667,7 +675,15 @@ def sizes_of(kind: str) -> st.SearchStrategy[dict[str, Any]]:
     """Sizes in the ranges that the kind's dataclass declares."""
     cls = kind_class(kind).Sizes
     hints = get_type_hints(cls, include_extras=True)
-    return st.fixed_dictionaries({f.name: _values(hints[f.name]) for f in dataclasses.fields(cls)})
+    drawn = st.fixed_dictionaries({f.name: _values(hints[f.name]) for f in dataclasses.fields(cls)})
+    return drawn.map(_agreeing) if kind == "tensorf" else drawn
+
+
+def _agreeing(sizes: dict[str, Any]) -> dict[str, Any]:
+    """Sizes of a tensorf, some of which depend on others."""
+    features = {"harmonics": 27, "none": 3}.get(sizes["shading"], sizes["features"])
+    channels = {n: sizes[n][:1] * 3 for n in ("density_channels", "appearance_channels") if sizes["factors"] == "cp"}
+    return {**sizes, "features": features, **channels}
 
 
 def _values(hint: Any) -> st.SearchStrategy[Any]:
@@ -678,6 +694,8 @@ def _values(hint: Any) -> st.SearchStrategy[Any]:
             all_or_some = st.lists(each, min_size=meta.min_length or most, max_size=most)
             return all_or_some if meta.min_length else all_or_some | st.just([])
         return st.integers(meta.ge, meta.le)
+    if get_origin(hint) is tuple:
+        return st.tuples(*map(_values, get_args(hint))).map(list)
     return st.sampled_from(get_args(hint))
 
 

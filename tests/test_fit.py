@@ -38,6 +38,10 @@ TINY: dict[str, dict[str, Any]] = {
         "vm_channels": 4, "hidden": 16,
     },
     "nerf": {"layers": 3, "width": 32, "skip": 1, "octaves": 4, "view_octaves": 1, "branch": 16},
+    "tensorf": {
+        "resolution": [24, 24, 24], "density_channels": [4, 4, 4], "appearance_channels": [4, 4, 4],
+        "features": 9, "hidden": 16,
+    },
 }  # fmt: skip
 RADIUS = 0.6
 

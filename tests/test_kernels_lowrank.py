@@ -9,7 +9,15 @@ from torch import Tensor
 from torch.nn.functional import grid_sample
 
 from fieldcast.fields.kernels import lowrank
-from fieldcast.fields.kernels.lowrank import MATRIX_AXES, VECTOR_AXES, line_lookup, plane_lookup, vm_lookup
+from fieldcast.fields.kernels.lowrank import (
+    MATRIX_AXES,
+    VECTOR_AXES,
+    component_lookup,
+    component_lookup_reference,
+    line_lookup,
+    plane_lookup,
+    vm_lookup,
+)
 
 Lookup = Callable[..., Tensor]
 
@@ -92,6 +100,44 @@ def test_compiled_equals_plain(name: str, r: int, channels: int) -> None:
     for got, exact in zip(*results, strict=True):
         assert got.dtype == torch.float32
         torch.testing.assert_close(got.double(), exact, rtol=1e-5, atol=1e-5 * float(exact.abs().max()))
+
+
+def uneven(m: int, channels: int, along: int) -> list[Tensor]:
+    """A plane and a line whose axes x, y, z have 5, 9 and 4 samples; or one sample along an axis of either."""
+    samples, generator = (5, 9, 4), torch.Generator().manual_seed(m)
+    a, b = MATRIX_AXES[m]
+    plane = torch.randn(samples[b] if along else 1, samples[a], channels, generator=generator)
+    return [plane, torch.randn(samples[VECTOR_AXES[m]] if along else 1, channels, generator=generator)]
+
+
+@pytest.mark.parametrize("m", [0, 1, 2])
+@pytest.mark.parametrize(("channels", "along"), [(3, 1), (16, 1), (1, 0)])
+def test_single_components(m: int, channels: int, along: int) -> None:
+    """Against torch's own look-ups and, with slopes and slopes of slopes, against the plain version."""
+    u, (plane, line) = points(500), uneven(m, channels, along)
+    n, nothing = 2 * u - 1, torch.zeros(len(u))
+    places = n[:, MATRIX_AXES[m]], torch.stack([nothing, n[:, VECTOR_AXES[m]]], -1)
+    images = plane.permute(2, 0, 1)[None], line.t()[None, :, :, None]
+    found = [
+        grid_sample(i, p[None, :, None], align_corners=True)[0, :, :, 0] for i, p in zip(images, places, strict=True)
+    ]
+    for lookup in (component_lookup, component_lookup_reference):
+        torch.testing.assert_close(lookup(u, plane, line, m), (found[0] * found[1]).T, rtol=0, atol=1e-5)
+    results = []
+    for lookup, dtype in ((component_lookup, torch.float32), (component_lookup_reference, torch.float64)):
+        leaves = [tensor.to(dtype).requires_grad_() for tensor in (u[8:], plane, line)]
+        values = lookup(*leaves, m)
+        slopes = torch.autograd.grad(values.square().sum(), leaves, retain_graph=True)
+        (again,) = torch.autograd.grad(values.sum(), leaves[:1], create_graph=True)
+        results.append([*slopes, *torch.autograd.grad(again.square().sum(), leaves[1:])])
+    for got, exact in zip(*results, strict=True):
+        torch.testing.assert_close(got.double(), exact, rtol=1e-4, atol=1e-4 * float(exact.abs().max()) + 1e-6)
+
+
+def test_the_components_of_a_cube_are_its_single_ones() -> None:
+    u, (planes, lines) = points(200), factors("pl", 6, 5)
+    single = [component_lookup(u, planes[m], lines[m], m) for m in range(3)]
+    torch.testing.assert_close(torch.stack(single, 1), vm_lookup(u, planes, lines))
 
 
 @pytest.mark.parametrize("name", PAIRS)

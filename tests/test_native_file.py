@@ -37,6 +37,10 @@ TINY: dict[str, dict[str, Any]] = {
         "vm_channels": 2, "hidden": 4,
     },
     "nerf": {"layers": 3, "width": 8, "skip": 1, "octaves": 2, "view_octaves": 1, "branch": 4},
+    "tensorf": {
+        "resolution": [4, 5, 3], "density_channels": [2, 1, 2], "appearance_channels": [1, 2, 2],
+        "features": 5, "hidden": 4,
+    },
 }  # fmt: skip
 SPACE = Space((-1.0, -2.0, 0.5, 2.0, 1.0, 2.5), "none", (0.0, 1.0, 0.0))
 

@@ -16,3 +16,13 @@ def frequencies(n: Float[Tensor, "n c"], octaves: int, lowest: float = 0.0) -> F
     for k in range(octaves):
         parts += [torch.sin(n * 2.0 ** (k + lowest)), torch.cos(n * 2.0 ** (k + lowest))]
     return torch.cat(parts, -1)
+
+
+def waves(n: Float[Tensor, "n c"], octaves: int, lowest: float, spacing: float) -> Float[Tensor, "n k"]:
+    """Sines of all f n, then cosines: 2 * c * octaves values, those of a channel side by side (TensoRF's order).
+
+    f is 2^(lowest + k spacing), for k from 0.
+    """
+    factors = n.new_tensor([2.0 ** (lowest + k * spacing) for k in range(octaves)])
+    angles = (n[:, :, None] * factors).flatten(1)
+    return torch.cat([angles.sin(), angles.cos()], -1)

@@ -12,7 +12,14 @@ from msgspec import Meta
 from torch import Tensor, nn
 
 from fieldcast.fields.kernels.hashgrid import Storage, hash_encode, hash_levels
-from fieldcast.fields.kernels.lowrank import line_lookup, plane_lookup, vm_lookup
+from fieldcast.fields.kernels.lowrank import (
+    MATRIX_AXES,
+    VECTOR_AXES,
+    component_lookup,
+    line_lookup,
+    plane_lookup,
+    vm_lookup,
+)
 
 Channels = Annotated[int, Meta(ge=1, le=1024)]
 Resolution = Annotated[int, Meta(ge=2, le=8192)]
@@ -74,6 +81,40 @@ class CpEncoding(nn.Module):
 
     def forward(self, u: Float[Tensor, "n 3"]) -> Float[Tensor, "n c"]:
         return line_lookup(u, self.lines).prod(1)
+
+
+class FactorEncoding(nn.Module):
+    """VM or CP components of a grid whose axes and planes have numbers of their own: u [N, 3] to [N, width].
+
+    resolution: samples along x, y and z. channels: components of each of the three planes xy, xz, yz and the lines
+    along z, y, x; for CP, of the three lines.
+    """
+
+    def __init__(self, resolution: Sequence[int], channels: Sequence[int], factors: Literal["vm", "cp"]) -> None:
+        super().__init__()
+        self.factors = factors
+        scale = 0.1 if factors == "vm" else 0.2  # as TensoRF: a product of three must not vanish
+        self.planes = nn.ParameterList(
+            nn.Parameter(scale * torch.randn(resolution[b], resolution[a], c))
+            for (a, b), c in zip(MATRIX_AXES if factors == "vm" else (), channels, strict=False)
+        )
+        self.lines = nn.ParameterList(
+            nn.Parameter(scale * torch.randn(resolution[axis], c))
+            for axis, c in zip(VECTOR_AXES, channels, strict=True)
+        )
+        self.width = sum(channels) if factors == "vm" else channels[0]
+
+    def forward(self, u: Float[Tensor, "n 3"]) -> Float[Tensor, "n c"]:
+        lines = list(self.lines)
+        if self.factors == "cp":
+            one = u.new_ones(1, 1, self.width)
+            first, second, third = (component_lookup(u, one, line, m) for m, line in enumerate(lines))
+            return first * second * third
+        planes = list(self.planes)
+        if u.is_cuda and len({plane.shape for plane in planes}) == 1:  # there is a fast routine for cubes alone
+            return vm_lookup(u, torch.stack(planes), torch.stack(lines)).flatten(1)
+        pairs = enumerate(zip(planes, lines, strict=True))
+        return torch.cat([component_lookup(u, plane, line, m) for m, (plane, line) in pairs], -1)
 
 
 class PlanesEncoding(nn.Module):

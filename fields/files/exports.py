@@ -8,7 +8,7 @@ from pathlib import Path
 
 from fieldcast.errors import InputError
 from fieldcast.fields.field import Field
-from fieldcast.fields.files.plenoxels import made_to_fit, refusal, write_plenoxels
+from fieldcast.fields.files import plenoxels, tensorf
 from fieldcast.fields.spec import FieldSpec
 
 
@@ -37,7 +37,14 @@ class Export:
 
 
 EXPORTS: dict[str, Export] = {
-    ".npz": Export("Plenoxels", "voxels", write_plenoxels, fitted=made_to_fit, refusal=refusal),
+    ".npz": Export(
+        "Plenoxels",
+        "voxels",
+        plenoxels.write_plenoxels,
+        fitted=plenoxels.made_to_fit,
+        refusal=plenoxels.refusal,
+    ),
+    ".th": Export("TensoRF", "tensorf", tensorf.write_tensorf, tensorf.SIZES, refusal=tensorf.refusal),
 }
 
 

@@ -7,11 +7,12 @@ second index along the first one, as in TensoRF. Line m of a VM grid runs along 
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int64
+from jaxtyping import Float
 from torch import Tensor
 
 from fieldcast.fields.kernels.compiled import (
@@ -30,6 +31,7 @@ from fieldcast.fields.kernels.gpu import runs_triton
 Axes = tuple[int, int, int]
 MATRIX_AXES = ((0, 1), (0, 2), (1, 2))
 VECTOR_AXES: Axes = (2, 1, 0)
+PLACES = np.array([(a, b, along) for (a, b), along in zip(MATRIX_AXES, VECTOR_AXES, strict=True)])
 
 
 def plane_lookup(u: Float[Tensor, "n 3"], planes: Float[Tensor, "3 r r c"]) -> Float[Tensor, "n 3 c"]:
@@ -57,32 +59,29 @@ def vm_lookup(
     return _product(u, planes, lines, VECTOR_AXES)
 
 
+def component_lookup(
+    u: Float[Tensor, "n 3"], plane: Float[Tensor, "h w c"], line: Float[Tensor, "r c"], m: int
+) -> Float[Tensor, "n c"]:
+    """The products of plane m and line m alone, whose axes may have different numbers of samples.
+
+    A factor that is 1 everywhere has one sample along its axes.
+    """
+    if not runs_compiled(u, plane, line):
+        return component_lookup_reference(u, plane, line, m)
+    result: Tensor = _Product.apply(u, plane[None], line[None], PLACES[m : m + 1])  # type: ignore[no-untyped-call]
+    return result[:, 0]
+
+
 def plane_lookup_reference(u: Float[Tensor, "n 3"], planes: Float[Tensor, "3 r r c"]) -> Float[Tensor, "n 3 c"]:
     """`plane_lookup` in plain torch: any device and precision."""
-    r = planes.shape[1]
-    low, high, upper = _neighbours(u, r)
-    result = []
-    for plane, (a, b) in zip(planes, MATRIX_AXES, strict=True):
-        rows = plane.reshape(r * r, -1)
-        ua, ub = upper[:, a, None], upper[:, b, None]
-        first = _lerp(gather_rows(rows, low[:, b] * r + low[:, a]), gather_rows(rows, low[:, b] * r + high[:, a]), ua)
-        second = _lerp(
-            gather_rows(rows, high[:, b] * r + low[:, a]), gather_rows(rows, high[:, b] * r + high[:, a]), ua
-        )
-        result.append(_lerp(first, second, ub))
-    return torch.stack(result, dim=1)
+    return torch.stack([_bilinear(u[:, a], u[:, b], p) for p, (a, b) in zip(planes, MATRIX_AXES, strict=True)], 1)
 
 
 def line_lookup_reference(
     u: Float[Tensor, "n 3"], lines: Float[Tensor, "3 r c"], axes: Axes = (0, 1, 2)
 ) -> Float[Tensor, "n 3 c"]:
     """`line_lookup` in plain torch: any device and precision."""
-    low, high, upper = _neighbours(u, lines.shape[1])
-    result = [
-        _lerp(gather_rows(line, low[:, a]), gather_rows(line, high[:, a]), upper[:, a, None])
-        for line, a in zip(lines, axes, strict=True)
-    ]
-    return torch.stack(result, dim=1)
+    return torch.stack([_linear(u[:, axis], line) for line, axis in zip(lines, axes, strict=True)], 1)
 
 
 def vm_lookup_reference(
@@ -92,14 +91,36 @@ def vm_lookup_reference(
     return plane_lookup_reference(u, planes) * line_lookup_reference(u, lines, VECTOR_AXES)
 
 
-def _neighbours(
-    u: Float[Tensor, "n 3"], r: int
-) -> tuple[Int64[Tensor, "n 3"], Int64[Tensor, "n 3"], Float[Tensor, "n 3"]]:
+def component_lookup_reference(
+    u: Float[Tensor, "n 3"], plane: Float[Tensor, "h w c"], line: Float[Tensor, "r c"], m: int
+) -> Float[Tensor, "n c"]:
+    """`component_lookup` in plain torch: any device and precision."""
+    a, b = MATRIX_AXES[m]
+    return _bilinear(u[:, a], u[:, b], plane) * _linear(u[:, VECTOR_AXES[m]], line)
+
+
+def _linear(u: Float[Tensor, " n"], line: Float[Tensor, "r c"]) -> Float[Tensor, "n c"]:
+    """The values of a line at coordinates."""
+    low, high, upper = _neighbours(u, len(line))
+    return _lerp(gather_rows(line, low), gather_rows(line, high), upper)
+
+
+def _bilinear(ua: Float[Tensor, " n"], ub: Float[Tensor, " n"], plane: Float[Tensor, "h w c"]) -> Float[Tensor, "n c"]:
+    """The values of a plane at coordinates along its width and its height."""
+    height, width, _ = plane.shape
+    rows = plane.reshape(height * width, -1)
+    (left, right, x), (low, high, y) = _neighbours(ua, width), _neighbours(ub, height)
+    first = _lerp(gather_rows(rows, low * width + left), gather_rows(rows, low * width + right), x)
+    second = _lerp(gather_rows(rows, high * width + left), gather_rows(rows, high * width + right), x)
+    return _lerp(first, second, y)
+
+
+def _neighbours(u: Float[Tensor, " n"], r: int) -> tuple[Tensor, Tensor, Float[Tensor, "n 1"]]:
     """The samples below and above each coordinate, and how much the upper one weighs."""
     position = u * (r - 1)
     cell = position.detach().floor().nan_to_num().clamp(0, max(r - 2, 0))
     low = cell.long()
-    return low, (low + 1).clamp(max=r - 1), position - cell
+    return low, (low + 1).clamp(max=r - 1), (position - cell)[:, None]
 
 
 def _lerp(a: Tensor, b: Tensor, weight: Tensor) -> Tensor:
@@ -112,50 +133,54 @@ def _product(u: Tensor, planes: Tensor, lines: Tensor, axes: Axes) -> Tensor:
         from fieldcast.fields.kernels.gpu import lowrank as gpu
 
         return gpu.product(u, planes, lines, axes)
-    result: Tensor = _Product.apply(u, planes, lines, np.array(axes))  # type: ignore[no-untyped-call]
+    places = np.array([(a, b, along) for (a, b), along in zip(MATRIX_AXES, axes, strict=True)])
+    result: Tensor = _Product.apply(u, planes, lines, places)  # type: ignore[no-untyped-call]
     return result
 
 
+def _product_reference(u: Tensor, planes: Tensor, lines: Tensor, places: Array) -> Tensor:
+    """`_Product` in plain torch."""
+    factors = zip(planes, lines, places.tolist(), strict=True)
+    return torch.stack([_bilinear(u[:, a], u[:, b], p) * _linear(u[:, z], line) for p, line, (a, b, z) in factors], 1)
+
+
 class _Product(torch.autograd.Function):
-    """The compiled version. Backward, each thread owns every so many strips of samples and adds to no others."""
+    """The compiled version, of as many planes and lines as `places` has rows: a plane's two axes, its line's axis.
+
+    Backward, each thread owns every so many strips of samples and adds to no others.
+    """
 
     @staticmethod
-    def forward(ctx: Any, u: Tensor, planes: Tensor, lines: Tensor, axes: Array) -> Tensor:
-        values = u.new_empty(len(u), 3, planes.shape[-1])
+    def forward(ctx: Any, u: Tensor, planes: Tensor, lines: Tensor, places: Array) -> Tensor:
+        values = u.new_empty(len(u), len(places), planes.shape[-1])
         # What the planes give is kept for the gradient of the lines: a third of its time.
-        kept = torch.empty_like(values) if ctx.needs_input_grad[2] else values.new_empty(0, 3, 0)
-        _forward(len(u), *arrays(u, planes, lines), axes, values.numpy(), kept.numpy())
+        kept = torch.empty_like(values) if ctx.needs_input_grad[2] else values.new_empty(0, len(places), 0)
+        _forward(len(u), *arrays(u, planes, lines), places, values.numpy(), kept.numpy())
         ctx.save_for_backward(u, planes, lines, kept)
-        ctx.axes = axes
+        ctx.places = places
         return values
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         u, planes, lines, kept = ctx.saved_tensors
         if torch.is_grad_enabled():
-            axes: Axes = tuple(ctx.axes.tolist())
-
-            def plain(u: Tensor, planes: Tensor, lines: Tensor) -> Tensor:
-                return plane_lookup_reference(u, planes) * line_lookup_reference(u, lines, axes)
-
+            plain = partial(_product_reference, places=ctx.places)
             return *plain_backward(plain, (u, planes, lines), (grad,)), None
         grad_u = grad_planes = grad_lines = None
         threads = torch.get_num_threads()
         if ctx.needs_input_grad[0]:
             grad_u = torch.zeros(u.shape)
-            _backward_u(len(u), *arrays(u, planes, lines), ctx.axes, *arrays(grad, grad_u))
+            _backward_u(len(u), *arrays(u, planes, lines), ctx.places, *arrays(grad, grad_u))
         if ctx.needs_input_grad[1]:
             grad_planes = zeros_like(planes)
-            _backward_planes(threads, *arrays(u, lines), ctx.axes, *arrays(grad, grad_planes), threads)
+            _backward_planes(threads, *arrays(u, lines), ctx.places, *arrays(grad, grad_planes), threads)
         if ctx.needs_input_grad[2]:
             grad_lines = zeros_like(lines)
-            _backward_lines(threads, *arrays(u, kept), ctx.axes, *arrays(grad, grad_lines), threads)
+            _backward_lines(threads, *arrays(u, kept), ctx.places, *arrays(grad, grad_lines), threads)
         return grad_u, grad_planes, grad_lines, None
 
 
 STRIP = 4  # neighbouring samples that have one owner
-FIRST = np.array([a for a, _ in MATRIX_AXES])
-SECOND = np.array([b for _, b in MATRIX_AXES])
 
 
 @helper
@@ -171,15 +196,15 @@ def _locate(u: Any, r: int) -> tuple[Any, Any, Any]:
 
 @kernel
 def _forward(
-    first: int, last: int, u: Array, planes: Array, lines: Array, axes: Array, values: Array, kept: Array
+    first: int, last: int, u: Array, planes: Array, lines: Array, places: Array, values: Array, kept: Array
 ) -> None:
-    """kept: [n, 3, c] what the planes give, or [0, 3, 0] where nobody wants to know."""
+    """kept: [n, m, c] what the planes give, or [0, m, 0] where nobody wants to know."""
     c = values.shape[2]
     for i in range(first, last):
-        for m in range(3):
-            x0, x1, x = _locate(u[i, FIRST[m]], planes.shape[2])
-            y0, y1, y = _locate(u[i, SECOND[m]], planes.shape[1])
-            z0, z1, z = _locate(u[i, axes[m]], lines.shape[1])
+        for m in range(len(places)):
+            x0, x1, x = _locate(u[i, places[m, 0]], planes.shape[2])
+            y0, y1, y = _locate(u[i, places[m, 1]], planes.shape[1])
+            z0, z1, z = _locate(u[i, places[m, 2]], lines.shape[1])
             one = np.float32(1)
             w00, w01, w10, w11 = (one - y) * (one - x), (one - y) * x, y * (one - x), y * x
             p00, p01, p10, p11 = planes[m, y0, x0], planes[m, y0, x1], planes[m, y1, x0], planes[m, y1, x1]
@@ -197,19 +222,19 @@ def _forward(
 
 @kernel
 def _backward_planes(
-    first: int, last: int, u: Array, lines: Array, axes: Array, grad: Array, grad_planes: Array, threads: int
+    first: int, last: int, u: Array, lines: Array, places: Array, grad: Array, grad_planes: Array, threads: int
 ) -> None:
     n, c = grad.shape[0], grad.shape[2]
     one = np.float32(1)
     for thread in range(first, last):
         for i in range(n):
-            for m in range(3):
-                y0, y1, y = _locate(u[i, SECOND[m]], grad_planes.shape[1])
+            for m in range(len(places)):
+                y0, y1, y = _locate(u[i, places[m, 1]], grad_planes.shape[1])
                 owns0, owns1 = (y0 // STRIP) % threads == thread, (y1 // STRIP) % threads == thread
                 if not (owns0 or owns1):
                     continue
-                x0, x1, x = _locate(u[i, FIRST[m]], grad_planes.shape[2])
-                z0, z1, z = _locate(u[i, axes[m]], lines.shape[1])
+                x0, x1, x = _locate(u[i, places[m, 0]], grad_planes.shape[2])
+                z0, z1, z = _locate(u[i, places[m, 2]], lines.shape[1])
                 l0, l1 = lines[m, z0], lines[m, z1]
                 if owns0:
                     left, right = grad_planes[m, y0, x0], grad_planes[m, y0, x1]
@@ -227,14 +252,14 @@ def _backward_planes(
 
 @kernel
 def _backward_lines(
-    first: int, last: int, u: Array, kept: Array, axes: Array, grad: Array, grad_lines: Array, threads: int
+    first: int, last: int, u: Array, kept: Array, places: Array, grad: Array, grad_lines: Array, threads: int
 ) -> None:
     n, c = grad.shape[0], grad.shape[2]
     one = np.float32(1)
     for thread in range(first, last):
         for i in range(n):
-            for m in range(3):
-                z0, z1, z = _locate(u[i, axes[m]], grad_lines.shape[1])
+            for m in range(len(places)):
+                z0, z1, z = _locate(u[i, places[m, 2]], grad_lines.shape[1])
                 low, high = grad_lines[m, z0], grad_lines[m, z1]
                 if (z0 // STRIP) % threads == thread:
                     for k in range(c):
@@ -260,16 +285,16 @@ def _slopes(corners: tuple[Array, ...], line0: Array, line1: Array, grad: Array,
 
 @kernel
 def _backward_u(
-    first: int, last: int, u: Array, planes: Array, lines: Array, axes: Array, grad: Array, grad_u: Array
+    first: int, last: int, u: Array, planes: Array, lines: Array, places: Array, grad: Array, grad_u: Array
 ) -> None:
     for i in range(first, last):
-        for m in range(3):
-            x0, x1, x = _locate(u[i, FIRST[m]], planes.shape[2])
-            y0, y1, y = _locate(u[i, SECOND[m]], planes.shape[1])
-            z0, z1, z = _locate(u[i, axes[m]], lines.shape[1])
+        for m in range(len(places)):
+            x0, x1, x = _locate(u[i, places[m, 0]], planes.shape[2])
+            y0, y1, y = _locate(u[i, places[m, 1]], planes.shape[1])
+            z0, z1, z = _locate(u[i, places[m, 2]], lines.shape[1])
             plane = planes[m]
             corners = (plane[y0, x0], plane[y0, x1], plane[y1, x0], plane[y1, x1])
             along_x, along_y, along_z = _slopes(corners, lines[m, z0], lines[m, z1], grad[i, m], x, y, z)
-            grad_u[i, FIRST[m]] += along_x * np.float32(planes.shape[2] - 1)
-            grad_u[i, SECOND[m]] += along_y * np.float32(planes.shape[1] - 1)
-            grad_u[i, axes[m]] += along_z * np.float32(lines.shape[1] - 1)
+            grad_u[i, places[m, 0]] += along_x * np.float32(planes.shape[2] - 1)
+            grad_u[i, places[m, 1]] += along_y * np.float32(planes.shape[1] - 1)
+            grad_u[i, places[m, 2]] += along_z * np.float32(lines.shape[1] - 1)

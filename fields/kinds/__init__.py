@@ -16,6 +16,7 @@ from fieldcast.fields.kinds.hybrid import HybridField
 from fieldcast.fields.kinds.mlp import MlpField
 from fieldcast.fields.kinds.nerf import NerfField
 from fieldcast.fields.kinds.planes import PlanesField
+from fieldcast.fields.kinds.tensorf import TensorfField
 from fieldcast.fields.kinds.vm import VmField
 from fieldcast.fields.kinds.voxels import VoxelsField
 from fieldcast.fields.spec import FieldSpec, read
@@ -29,6 +30,7 @@ KINDS: dict[str, type[Field]] = {
     "planes": PlanesField,
     "hybrid": HybridField,
     "nerf": NerfField,
+    "tensorf": TensorfField,
 }
 
 
@@ -43,7 +45,8 @@ def kind_class(kind: str) -> type[Field]:
 
 def default_spec(kind: str, **shared: Any) -> FieldSpec:
     """The spec of a kind at its default sizes; `shared` are other attributes of `FieldSpec`."""
-    return FieldSpec(kind=kind, sizes=kind_class(kind).Sizes(), **shared)
+    cls = kind_class(kind)
+    return FieldSpec(**{"kind": kind, "sizes": cls.Sizes(), "density": cls.default_density, **shared})
 
 
 def spec_from_json(data: Any, what: str) -> FieldSpec:

@@ -16,6 +16,7 @@ from fieldcast.fields.files.checkpoints.nerf_pytorch import holds_nerf, read_ner
 from fieldcast.fields.files.checkpoints.nerfacto import holds_nerfacto, read_nerfacto
 from fieldcast.fields.files.checkpoints.nerfstudio import CONFIG, newest_checkpoint
 from fieldcast.fields.files.checkpoints.pickles import read_pickle
+from fieldcast.fields.files.checkpoints.tensorf import holds_tensorf, read_tensorf
 from fieldcast.fields.files.plenoxels import holds_plenoxels, read_plenoxels
 from fieldcast.fields.splats import Splats
 
@@ -25,6 +26,7 @@ CHECKPOINTS: dict[str, Callable[[Path], Any]] = {
     ".pt": read_pickle,
     ".pth": read_pickle,
     ".tar": read_pickle,
+    ".th": read_pickle,
     ".npz": open_archive,
     ".ingp": open_snapshot,
     ".msgpack": open_snapshot,
@@ -36,6 +38,7 @@ READERS: dict[str, tuple[Callable[[Any], bool], Callable[[Path, Any], Field | Sp
     "Instant-NGP": (lambda found: isinstance(found, File), read_snapshot),
     "K-Planes": (holds_kplanes, read_kplanes),
     "Plenoxels": (holds_plenoxels, read_plenoxels),
+    "TensoRF, tensorf of nerfstudio": (holds_tensorf, read_tensorf),
 }
 
 

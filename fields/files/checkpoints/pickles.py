@@ -9,14 +9,60 @@ from typing import Any
 
 import numpy as np
 import torch
+from jaxtyping import UInt8
+from torch import Tensor
 
 from fieldcast.errors import InputError
+
+
+class Bytes:
+    """A numpy array of bytes in a pickle, such as packed bits: what it holds, and no array.
+
+    numpy itself would make arrays of any objects, and take the shape and the type of what it is told on trust.
+    """
+
+    values: UInt8[Tensor, " n"] = torch.zeros(0, dtype=torch.uint8)
+
+    def __setstate__(self, state: Any) -> None:
+        """What numpy keeps of an array: a version, its shape, type and order, and what it holds."""
+        plain = isinstance(state, tuple) and len(state) == 5 and isinstance(state[2], np.dtype)
+        if not plain or state[2] != np.uint8 or not isinstance(state[4], bytes) or state[1] != (len(state[4]),):
+            raise ValueError("numpy arrays of anything but a row of bytes are not read")
+        self.values = _tensor_of(state[4])
+
+
+def _new_bytes(*_: Any) -> Bytes:
+    """Where numpy makes an empty array, of which it is told later what it holds."""
+    return Bytes()
+
+
+def _bytes_of(data: Any, kind: Any = "") -> Bytes:
+    """What `numpy.frombuffer` says of bytes."""
+    if not isinstance(data, bytes) or kind != "uint8":
+        raise ValueError("numpy arrays of anything but a row of bytes are not read")
+    found = Bytes()
+    found.values = _tensor_of(data)
+    return found
+
+
+def _tensor_of(data: bytes) -> UInt8[Tensor, " n"]:
+    return torch.from_numpy(np.frombuffer(data, np.uint8).copy())
+
+
+ARRAYS: list[Any] = [
+    type(np.dtype(np.uint8)),
+    (Bytes, "numpy.ndarray"),
+    (_new_bytes, "numpy.core.multiarray._reconstruct"),
+    (_new_bytes, "numpy._core.multiarray._reconstruct"),
+    (_bytes_of, "numpy.frombuffer"),
+]
 
 
 def read_pickle(path: Path) -> Any:
     """What a checkpoint holds: tensors, containers, numbers and text. Raises InputError, one line, for anything else.
 
-    torch reads it with an unpickler that knows those and a few numpy scalars, and refuses everything else.
+    torch reads it with an unpickler that knows those, a few numpy scalars and rows of bytes, and refuses everything
+    else.
     """
     if not path.is_file():
         raise InputError(f"{path}: " + ("expected a file, found a folder" if path.is_dir() else "no such file"))
@@ -24,7 +70,7 @@ def read_pickle(path: Path) -> Any:
     scalar = np.float64(0).__reduce__()[0]
     plain: list[Any] = [scalar, (scalar, "numpy.core.multiarray.scalar"), np.dtype, type(np.dtype(np.float64))]
     try:
-        with torch.serialization.safe_globals(plain), warnings.catch_warnings():
+        with torch.serialization.safe_globals(plain + ARRAYS), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of what it may not be able to read: it says so if it is not
             # The unpickler of weights_only knows data alone; what else is in the file raises.
             found = torch.load(path, map_location="cpu", weights_only=True)  # noqa: TID251
