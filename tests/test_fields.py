@@ -687,6 +687,8 @@ def _agreeing(sizes: dict[str, Any]) -> dict[str, Any]:
 
 
 def _values(hint: Any) -> st.SearchStrategy[Any]:
+    if hint is bool:
+        return st.booleans()
     if hasattr(hint, "__metadata__"):
         meta = hint.__metadata__[0]
         if meta.min_length is not None:  # 0: none of them or all
