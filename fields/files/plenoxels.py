@@ -252,9 +252,10 @@ def refusal(spec: FieldSpec) -> str | None:
 
 
 def made_to_fit(spec: FieldSpec) -> FieldSpec:
-    """The spec of a student that will fit: of relu density and clamped colours."""
+    """The spec of a student that will fit: of relu density and clamped colours, and vertices where svox2 has them."""
     if refusal(spec) is None:
         return spec
+    spec = replace(spec, sizes=replace(spec.sizes, cells=spec.sizes.sides))
     return replace(spec, density=DensityActivation("relu", scale=THICK), color="shifted_clamp")
 
 
