@@ -12,12 +12,14 @@ from fieldcast.fields.files.checkpoints.gaussians import holds_gaussians, read_g
 from fieldcast.fields.files.checkpoints.nerf_pytorch import holds_nerf, read_nerf
 from fieldcast.fields.files.checkpoints.nerfstudio import CONFIG, newest_checkpoint
 from fieldcast.fields.files.checkpoints.pickles import read_pickle
+from fieldcast.fields.files.checkpoints.vanilla_nerf import holds_vanilla_nerf, read_vanilla_nerf
 from fieldcast.fields.splats import Splats
 
 CHECKPOINTS = (".ckpt", ".pt", ".pth", ".tar")
 READERS: dict[str, tuple[Callable[[Any], bool], Callable[[Path, Any], Field | Splats]]] = {
     "gsplat, splatfacto": (holds_gaussians, read_gaussian_checkpoint),
     "nerf-pytorch": (holds_nerf, read_nerf),
+    "nerfstudio vanilla-nerf": (holds_vanilla_nerf, read_vanilla_nerf),
 }
 
 

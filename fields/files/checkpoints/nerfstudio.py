@@ -57,16 +57,22 @@ def read_config(path: Path) -> dict[str, Any]:
 
 
 def model_settings(path: Path) -> dict[str, Any]:
-    """The settings of the model of a checkpoint: from the `config.yml` of its run, in its folder or in the one above.
+    """The settings of a checkpoint's model, from the `config.yml` of its run. Raises InputError if there is none."""
+    model = pipeline_settings(path).get("model")
+    if not isinstance(model, dict):
+        raise InputError(f"{path}: the {CONFIG} of its run: pipeline: expected the settings of a model")
+    return model
+
+
+def pipeline_settings(path: Path) -> dict[str, Any]:
+    """The settings of the model and of its data: from the `config.yml` of a checkpoint's run, in its folder or above.
 
     Raises InputError if there is none: some of what a model computes is written there alone.
     """
     for folder in (path.parent, path.parent.parent):
         if (folder / CONFIG).is_file():
-            model = read_config(folder / CONFIG)["pipeline"].get("model")
-            if not isinstance(model, dict):
-                raise InputError(f"{folder / CONFIG}: pipeline: expected the settings of a model")
-            return model
+            pipeline: dict[str, Any] = read_config(folder / CONFIG)["pipeline"]
+            return pipeline
     raise InputError(
         f"{path}: needs the {CONFIG} of its run, in its folder or in the one above: not all that a model computes is "
         "in a checkpoint"
