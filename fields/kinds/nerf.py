@@ -41,9 +41,9 @@ class NerfSizes:
     code: Literal["linear", "rectified"] = "linear"
     branch: Annotated[int, Meta(ge=1, le=4096)] = 128
     branch_layers: Annotated[int, Meta(ge=1, le=8)] = 1
-    spacing: Annotated[float, Meta(ge=0.01, le=4)] = 1.0
+    spacing: Annotated[float, Meta(ge=0, le=4)] = 1.0
     view_lowest: Annotated[float, Meta(ge=-32, le=32)] = 0.0
-    view_spacing: Annotated[float, Meta(ge=0.01, le=4)] = 1.0
+    view_spacing: Annotated[float, Meta(ge=0, le=4)] = 1.0
 
 
 class Trunk(Network, nn.ModuleList):

@@ -12,6 +12,8 @@ from fieldcast.fields.files.checkpoints.gaussians import holds_gaussians, read_g
 from fieldcast.fields.files.checkpoints.nerf_pytorch import holds_nerf, read_nerf
 from fieldcast.fields.files.checkpoints.nerfstudio import CONFIG, newest_checkpoint
 from fieldcast.fields.files.checkpoints.pickles import read_pickle
+from fieldcast.fields.files.checkpoints.pvd import holds_pvd, read_pvd
+from fieldcast.fields.files.checkpoints.torch_ngp import holds_torch_ngp, read_torch_ngp
 from fieldcast.fields.files.checkpoints.vanilla_nerf import holds_vanilla_nerf, read_vanilla_nerf
 from fieldcast.fields.splats import Splats
 
@@ -20,6 +22,8 @@ READERS: dict[str, tuple[Callable[[Any], bool], Callable[[Path, Any], Field | Sp
     "gsplat, splatfacto": (holds_gaussians, read_gaussian_checkpoint),
     "nerf-pytorch": (holds_nerf, read_nerf),
     "nerfstudio vanilla-nerf": (holds_vanilla_nerf, read_vanilla_nerf),
+    "PVD": (holds_pvd, read_pvd),
+    "torch-ngp": (holds_torch_ngp, read_torch_ngp),
 }
 
 
