@@ -68,11 +68,12 @@ def convert(
     made_from = provenance(str(source), sha256(source), ancestry(source))
     start = time.perf_counter()
     export = export_of(out)
+    asked = {"fitted": export.fitted} if export else {}
     if export:
         sizes = {**export.sizes, **sizes}
-        export.check(out, spec_for(teacher, kind, sizes))
+        export.check(out, export.fitted(spec_for(teacher, kind, sizes)))
     with console.progress(f"to {kind}") as progress:
-        student, run = convert_scene(teacher, kind, sizes, how, progress)
+        student, run = convert_scene(teacher, kind, sizes, how, progress, **asked)
     run["seconds"] = time.perf_counter() - start
     save(student, out, provenance=made_from, force=force)
     # Some formats of splats round numbers: what counts is what the file holds.

@@ -22,9 +22,12 @@ from fieldcast.fields.cameras import Rays
 from fieldcast.fields.cut import Cut
 from fieldcast.fields.files import describe
 from fieldcast.fields.files.checkpoints.cascades import bits_of_occupancy, morton_order, occupancy_of_bits
+from fieldcast.fields.files.exports import EXPORTS
+from fieldcast.fields.kinds import build, default_spec
 from fieldcast.fields.metrics import psnr
 from fieldcast.fields.occupancy import Occupancy
 from fieldcast.fields.rendering import shading
+from fieldcast.fields.space import Space
 
 State = dict[str, Any]
 Reference = Callable[[State, Tensor, Tensor], tuple[Tensor, Tensor]]
@@ -348,6 +351,72 @@ def refused(path: Path, message: str) -> None:
     with pytest.raises(InputError, match=message) as caught:
         fieldcast.open(path)
     assert "\n" not in str(caught.value) and str(caught.value).startswith(str(path))
+
+
+@pytest.mark.parametrize("half", [1.0, 2.0])
+def test_the_way_back(tmp_path: Path, half: float) -> None:
+    """All that torch-ngp's own model has, under its names and in its shapes, and the same field again."""
+    fit = EXPORTS[".pth"]
+    spec = default_spec("hashgrid", space=Space((-half,) * 3 + (half,) * 3)).resized(dict(fit.sizes))
+    assert fit.refusal(spec) is not None or half == 1.0
+    field = build(fit.fitted(spec), 0)
+    with torch.no_grad():
+        for number, level in enumerate(field.encoding.levels):
+            field.encoding.table[level.offset : level.offset + level.rows].normal_(0, 4.0**-number)
+    x = half * (2 * torch.rand(3000, 3) - 1)
+    inside = (torch.stack(torch.meshgrid(*[torch.linspace(-1, 1, 128)] * 3, indexing="ij"), -1) < 0.25).all(-1)
+    field.occupancy = Occupancy.of_cells(inside)
+    fieldcast.save(field, tmp_path / "a.pth")
+    found = torch.load(tmp_path / "a.pth", weights_only=True)  # noqa: TID251
+    cascades = 1 if half == 1 else 2
+    rows = {1.0: 6119864, 2.0: 6328848}[half]  # of a model that torch-ngp made itself
+    shapes = {name: tuple(value.shape) for name, value in found["model"].items()}
+    assert shapes == {
+        **{"aabb_train": (6,), "aabb_infer": (6,), "density_grid": (cascades, 128**3), "step_counter": (16, 2)},
+        **{"density_bitfield": (cascades * 128**3 // 8,), "encoder.embeddings": (rows, 2), "encoder.offsets": (17,)},
+        **{"sigma_net.0.weight": (64, 32), "sigma_net.1.weight": (16, 64), "color_net.0.weight": (64, 31)},
+        **{"color_net.1.weight": (64, 64), "color_net.2.weight": (3, 64)},
+    }
+    assert {"stats", "epoch", "global_step", "mean_count", "mean_density"} < found.keys()
+    again, d = opened(tmp_path / "a.pth"), normalize(torch.randn(3000, 3), dim=-1)
+    assert torch.equal(again.occupancy.bits, field.occupancy.bits) and fit.refusal(again.spec) is None
+    with torch.no_grad():
+        torch.testing.assert_close(again(x, d), field(x, d), rtol=0, atol=0)
+    sigma, rgb = torch_ngp(found["model"], x[:100].double(), d[:100].double())
+    with torch.no_grad():
+        ours = again.double()(x[:100].double(), d[:100].double())
+    torch.testing.assert_close(ours[0], sigma * again.mask(x[:100].double()), rtol=1e-6, atol=1e-6)
+    torch.testing.assert_close(ours[1], rgb, rtol=1e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("space", "change", "message"),
+    [
+        (Space(contraction="cube"), {}, "its box must be a cube around the origin"),
+        (Space((-1, -1, -1, 1, 1, 2)), {}, "its box must be a cube around the origin"),
+        (Space((-1.1, -1.1, -1.1, 1.1, 1.1, 1.1)), {}, "half its box, 1.1, must be a multiple of 1 / 2048"),
+        (Space(), {"levels": 14}, "its sizes must be levels=16"),
+        (Space((-2, -2, -2, 2, 2, 2)), {}, "its sizes must be .*, from 16 to 4096 cells, 2048 times half its box"),
+        (
+            Space((-2, -2, -2, 2, 2, 2)),
+            {"finest_resolution": 4096},
+            r"its density must be exp\(logit\) in 1 / world unit",
+        ),
+    ],
+)
+def test_what_torch_ngp_cannot_hold(tmp_path: Path, space: Space, change: dict[str, Any], message: str) -> None:
+    spec = default_spec("hashgrid", space=space).resized({"levels": 16, "log2_table": 10} | change)
+    field = build(spec, 0)
+    if change or "sizes" in message:
+        field.spec = spec.resized({"log2_table": 19})  # with a small table all the same
+    with pytest.raises(InputError, match=f"a file of torch-ngp cannot hold this hashgrid: {message}"):
+        fieldcast.save(field, tmp_path / "a.pth")
+    assert not list(tmp_path.iterdir())
+
+
+def test_other_kinds_become_hash_grids_first(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="a file of torch-ngp holds a hashgrid, not a mlp"):
+        fieldcast.save(opened(saved(tmp_path / "a.pth", mlp())), tmp_path / "b.pth")
 
 
 ZEROS = torch.zeros(1)

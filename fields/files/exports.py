@@ -8,6 +8,12 @@ from pathlib import Path
 
 from fieldcast.errors import InputError
 from fieldcast.fields.field import Field
+from fieldcast.fields.files.checkpoints.torch_ngp_out import (
+    TORCH_NGP_SIZES,
+    fitted_to_torch_ngp,
+    torch_ngp_refusal,
+    write_torch_ngp,
+)
 from fieldcast.fields.spec import FieldSpec
 
 
@@ -15,7 +21,8 @@ from fieldcast.fields.spec import FieldSpec
 class Export:
     """A format of another program. kind: what it holds. write: a field of that kind, to a path, `force` or not.
 
-    sizes: what a field must be made with to fit, as typed after `--size`. refusal: why a spec does not fit, or None.
+    sizes: what a field must be made with to fit, as typed after `--size`. fitted: what else of a spec must be so, such
+    as its density. refusal: why a spec does not fit, or None.
     """
 
     program: str
@@ -23,6 +30,7 @@ class Export:
     write: Callable[[Field, Path, bool], None]
     sizes: Mapping[str, str] = field(default_factory=dict)
     refusal: Callable[[FieldSpec], str | None] = lambda spec: None
+    fitted: Callable[[FieldSpec], FieldSpec] = lambda spec: spec
 
     def check(self, path: Path, spec: FieldSpec) -> None:
         """Raises InputError, with what to do, unless a field of that spec can be in such a file."""
@@ -33,7 +41,9 @@ class Export:
             raise InputError(f"{path}: a file of {self.program} cannot hold this {spec.kind}: {reason}")
 
 
-EXPORTS: dict[str, Export] = {}
+EXPORTS: dict[str, Export] = {
+    ".pth": Export("torch-ngp", "hashgrid", write_torch_ngp, TORCH_NGP_SIZES, torch_ngp_refusal, fitted_to_torch_ngp),
+}
 
 
 def export_of(path: Path) -> Export | None:
