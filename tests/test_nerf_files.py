@@ -136,6 +136,9 @@ def test_networks_that_were_trained(data: Path, scene: str) -> None:
     sigma, rgb = krrish94(network, x, d)
     with torch.no_grad():
         ours = field.double()(x, d)
+    assert bool(field.notes) == (scene == "fern") and field.background == (
+        (0.0,) * 3 if scene == "fern" else (1.0,) * 3
+    )
     torch.testing.assert_close(ours[0], sigma, rtol=1e-6, atol=1e-4)
     torch.testing.assert_close(ours[1], rgb, rtol=1e-6, atol=1e-6)
 
@@ -148,6 +151,40 @@ def test_a_trained_network_shows_its_scene(data: Path) -> None:
     rays: Rays = scene.cameras.image_rays(0)[chosen]
     seen = shading(field, steps=512)(rays).rgb
     assert psnr(seen, photograph(scene, 0, (1.0, 1.0, 1.0)).reshape(-1, 3)[chosen]) > 24
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "background", "ndc"),
+    [
+        ("args.txt", "dataset_type = blender\nno_ndc = False\nwhite_bkgd = True\n", 1.0, False),
+        ("args.txt", "dataset_type = blender\nwhite_bkgd = False\n", 0.0, False),
+        ("args.txt", "dataset_type = llff\nno_ndc = False\nwhite_bkgd = False\n", 0.0, True),
+        ("config.txt", "expname = a\ndataset_type = llff\nno_ndc = True\n", 0.0, False),
+        ("args.txt", "nothing = known\n", 1.0, False),
+        ("config.yml", "dataset: {no_ndc: false}\nnerf: {validation: {white_background: false}}\n", 0.0, True),
+        ("config.yml", "dataset: {no_ndc: true}\nnerf: {train: 3}\n", 1.0, False),
+        ("config.yml", "- 1\n", 1.0, False),
+    ],
+)
+def test_settings_beside_a_checkpoint(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str, text: str, background: float, ndc: bool
+) -> None:
+    torch.save({"network_fn_state_dict": wide(8)}, tmp_path / "a.tar")
+    (tmp_path / name).write_text(text)
+    field = fieldcast.open(tmp_path / "a.tar")
+    assert isinstance(field, Field) and field.background == (background,) * 3
+    assert any("normalised device coordinates" in note for note in field.notes) == ndc
+    code, _, err = run(capsys, "render", tmp_path / "a.tar", tmp_path / "a.png", "--size", "4x4")
+    assert code == 0 and ("note: it was trained in normalised device coordinates" in err) == ndc
+
+
+def test_settings_that_make_no_sense(tmp_path: Path) -> None:
+    torch.save({"network_fn_state_dict": wide(8)}, tmp_path / "a.tar")
+    (tmp_path / "config.yml").write_text("dataset: {no_ndc: maybe}\n")
+    with pytest.raises(InputError, match=r"config.yml: white_background, no_ndc: expected .* found True, maybe"):
+        fieldcast.open(tmp_path / "a.tar")
+    (tmp_path / "config.yml").write_text("dataset: !!python/object/apply:os.system ['touch executed']\n")
+    assert isinstance(fieldcast.open(tmp_path / "a.tar"), Field) and not Path("executed").exists()
 
 
 class Runs:

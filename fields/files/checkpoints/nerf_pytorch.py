@@ -4,8 +4,8 @@ Letters: W the width of the trunk, e that of encoded positions. Both evaluate fr
 are; a field knows points of its box, [-1, 1]^3. The box is the one that others use for NeRF-Synthetic, so that x = 1.5
 n: the frequencies are so much higher, and so are the weights of the positions themselves.
 
-What a checkpoint does not say is taken to be as in NeRF-Synthetic: that box, and white behind it. A model of an LLFF
-scene in normalised device coordinates opens in those.
+What neither a checkpoint nor the settings beside it say is taken to be as in NeRF-Synthetic: that box, and white behind
+it. A model of an LLFF scene in normalised device coordinates opens in those, and says so.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ import torch
 from torch import Tensor
 
 from fieldcast.errors import InputError
+from fieldcast.fields.files.checkpoints.nerf_settings import settings_beside
 from fieldcast.fields.heads import DensityActivation
 from fieldcast.fields.kinds import build
 from fieldcast.fields.kinds.nerf import NerfField, NerfSizes
@@ -87,14 +88,17 @@ def read_nerf(path: Path, found: dict[str, Any]) -> NerfField:
     tensors = {str(k).removeprefix("module."): v.detach().float() for k, v in network.items()}
     names = layers_of(path, tensors, layout)
     sizes = sizes_of(path, tensors, layout, names)
+    settings = settings_beside(path)
     spec = FieldSpec(
         kind="nerf",
         sizes=sizes,
         space=Space((-HALF, -HALF, -HALF, HALF, HALF, HALF)),
         density=DensityActivation("relu", scale=HALF),
+        background=settings.background,
     )
     field = build(spec)
     assert isinstance(field, NerfField)
+    field.notes = settings.notes
     with torch.no_grad():
         ours = [*field.trunk, *field.density_net, *field.code_net, *field.color_net]
         for place, (layer, theirs) in enumerate(zip(ours, [*names, *layout.others], strict=True)):

@@ -42,18 +42,23 @@ _PlainLoader.add_multi_constructor("tag:yaml.org,2002:python/", _plain)
 
 def read_config(path: Path) -> dict[str, Any]:
     """A run's `config.yml` as plain data: paths are lists of their parts. Raises InputError for what is none."""
+    loaded = plain_yaml(path)
+    if not isinstance(loaded, dict) or not isinstance(loaded.get("pipeline"), dict):
+        raise InputError(f"{path}: expected the config.yml of a nerfstudio run, which has a pipeline")
+    return loaded
+
+
+def plain_yaml(path: Path) -> Any:
+    """The settings in a small file, whatever run it is of: mappings, lists, numbers and text. Raises InputError."""
     try:
         if path.stat().st_size > LARGEST:
             raise InputError(f"{path}: expected the settings of a run, found {path.stat().st_size:,} bytes")
-        loaded = yaml.load(path.read_text(encoding="utf-8"), _PlainLoader)
+        return yaml.load(path.read_text(encoding="utf-8"), _PlainLoader)
     except OSError as error:
         raise InputError(f"{path}: cannot be read: {error.strerror or error}") from None
     except (yaml.YAMLError, UnicodeDecodeError, ValueError, RecursionError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise InputError(f"{path}: not the settings of a run ({reason:.120})") from None
-    if not isinstance(loaded, dict) or not isinstance(loaded.get("pipeline"), dict):
-        raise InputError(f"{path}: expected the config.yml of a nerfstudio run, which has a pipeline")
-    return loaded
 
 
 def model_settings(path: Path) -> dict[str, Any]:
