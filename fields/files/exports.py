@@ -8,6 +8,12 @@ from pathlib import Path
 
 from fieldcast.errors import InputError
 from fieldcast.fields.field import Field
+from fieldcast.fields.files.checkpoints.nerf_pytorch_out import (
+    NERF_PYTORCH_SIZES,
+    fitted_to_nerf_pytorch,
+    nerf_pytorch_refusal,
+    write_nerf_pytorch,
+)
 from fieldcast.fields.files.checkpoints.torch_ngp_out import (
     TORCH_NGP_SIZES,
     fitted_to_torch_ngp,
@@ -42,6 +48,9 @@ class Export:
 
 
 EXPORTS: dict[str, Export] = {
+    ".tar": Export(
+        "nerf-pytorch", "nerf", write_nerf_pytorch, NERF_PYTORCH_SIZES, nerf_pytorch_refusal, fitted_to_nerf_pytorch
+    ),
     ".pth": Export("torch-ngp", "hashgrid", write_torch_ngp, TORCH_NGP_SIZES, torch_ngp_refusal, fitted_to_torch_ngp),
 }
 
