@@ -76,8 +76,8 @@ def convert(
         student, run = convert_scene(teacher, kind, sizes, how, progress, **asked)
     run["seconds"] = time.perf_counter() - start
     save(student, out, provenance=made_from, force=force)
-    # Some formats of splats round numbers: what counts is what the file holds.
-    kept = opened_scene(console, out, device) if kind == SPLATS else student
+    # Some formats round numbers or know of no empty cells: what counts is what the file holds.
+    kept = opened_scene(console, out, device) if kind == SPLATS or export else student
     conclude(console, teacher, kept, run, made_from, Output(out, page, force, views, how.seed))
 
 

@@ -64,7 +64,7 @@ def conclude(
     """
     from fieldcast.distill.report import report, write_report
     from fieldcast.fields.field import Field
-    from fieldcast.fields.files import save
+    from fieldcast.fields.files import export_of, save
 
     source, psnr = Path(made_from.source), made_from.parents[0]["psnr"] if made_from.parents else None
     files = source, out.file
@@ -72,7 +72,7 @@ def conclude(
         result = report(
             teacher, student, views=out.views, seed=out.seed, run=run, files=files, source_psnr=psnr, progress=progress
         )
-    if isinstance(student, Field) and result.verdict:
+    if isinstance(student, Field) and result.verdict and not export_of(out.file):  # which have no place for it
         # Kept first, and now again with what it is worth: nothing is lost if looking at it fails.
         save(student, out.file, provenance=replace(made_from, psnr=result.verdict.student_psnr), force=True)
     if out.page:

@@ -4,7 +4,8 @@ Letters: h half the side of the box, x world points. nerf-pytorch knows neither 
 asks its networks wherever a ray goes. Fields narrower than its networks leave neurons free, which see to the box: six
 of the first layer are relu(x - h) and relu(-x - h) of each axis, one of each later layer carries their sum, and the
 density, which is rectified, is what it was minus a large multiple of that. A field as wide as its networks is written
-as it is.
+as it is. In empty cells the network itself must say that nothing is, as those do that were read from such files or
+made for them.
 """
 
 from __future__ import annotations
@@ -17,12 +18,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from fieldcast.errors import InputError
 from fieldcast.fields.field import Field
+from fieldcast.fields.files.checkpoints.nerf_pytorch import BOX
 from fieldcast.fields.files.checkpoints.pickles import write_pickle
 from fieldcast.fields.heads import DensityActivation
 from fieldcast.fields.kinds.nerf import NerfField, NerfSizes
-from fieldcast.fields.occupancy import unravel
 from fieldcast.fields.spec import FieldSpec
 
 THEIRS = NerfSizes()
@@ -31,7 +31,6 @@ FREE = 6  # neurons for the box
 ENCODED, SEEN = 3 * (1 + 2 * THEIRS.octaves), 3 * (1 + 2 * THEIRS.view_octaves)
 WALL = 1e6  # per world unit outside the box, what the density loses
 NERF_PYTORCH_SIZES = {"width": str(THEIRS.width - FREE)}
-LOOKS, SPOILT = 1 << 14, 0.01  # places that are looked at, and how many may not be as empty as they should be
 Network = dict[str, Tensor]
 
 
@@ -63,33 +62,13 @@ def nerf_pytorch_refusal(spec: FieldSpec) -> str | None:
 def write_nerf_pytorch(field: Field, path: Path, force: bool) -> None:
     """Writes the network as both the coarse and the fine one, with all that the program loads."""
     assert isinstance(field, NerfField)
-    spoilt = hidden_density(field)
-    if spoilt > SPOILT:
-        raise InputError(
-            f"{path}: nerf-pytorch does not know where a scene is empty: in {100 * spoilt:.0f} % of the cells in which "
-            "this field is, its network says that something is there; convert it again, from another kind"
-        )
     network = network_of(field)
     count = 2 * len(network)  # parameters of both networks
     group = {"lr": 5e-4, "betas": (0.9, 0.999), "eps": 1e-8, "weight_decay": 0, "amsgrad": False}
     optimizer: dict[str, Any] = {"state": {}, "param_groups": [group | {"params": list(range(count))}]}
     found = {"global_step": 0, "network_fn_state_dict": network, "network_fine_state_dict": network}
+    found |= {BOX: field.space.unit}
     write_pickle(found | {"optimizer_state_dict": optimizer}, path, force)
-
-
-@torch.no_grad()
-def hidden_density(field: NerfField) -> float:
-    """The part of the empty cells in which the network alone says that one of them is at least 2 % opaque."""
-    resolution, cells = field.spec.occupancy, field.occupancy.cells().reshape(-1)
-    empty = (~cells).nonzero()[:, 0].cpu()
-    if not len(empty):
-        return 0.0
-    generator = torch.Generator().manual_seed(0)
-    chosen = empty[torch.randint(len(empty), (LOOKS,), generator=generator)]
-    u = (unravel(chosen, resolution) + torch.rand(LOOKS, 3, generator=generator)) / resolution
-    x = field.space.from_unit(u).to(field.device)
-    sigma = torch.cat([field.spec.density(field.logit(part)) for part in x.split(1 << 12)]) / field.space.unit
-    return float((sigma * 2 * field.space.unit / resolution > 0.02).float().mean())
 
 
 @torch.no_grad()
