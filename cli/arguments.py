@@ -50,7 +50,7 @@ def opened_scene(console: Console, path: Path, device: str, allow_outside: bool 
     from fieldcast.fields.scenes.mesh import Surfaces
 
     scene = open_file(path, chosen_device(device), allow_outside=allow_outside)
-    for line in scene.warnings if isinstance(scene, Surfaces) else ():
+    for line in scene.warnings if isinstance(scene, Surfaces) else scene.notes if isinstance(scene, Field) else ():
         console.say(f"note: {line}")
     foreign = path.suffix.lower() not in SUFFIXES
     if isinstance(scene, Field) and foreign and scene.occupancy.is_full():  # most do not say where nothing is

@@ -69,14 +69,15 @@ def convert(
     made_from = provenance(str(source), sha256(source), ancestry(source))
     start = time.perf_counter()
     export = export_of(out)
+    asked = {"fitted": export.fitted} if export else {}
     if export:
         sizes = {**export.sizes, **sizes}
         export.check(out, export.fitted(spec_for(teacher, kind, sizes)))
     with console.progress(f"to {kind}") as progress:
-        student, run = convert_scene(teacher, kind, sizes, how, progress, export.fitted if export else None)
+        student, run = convert_scene(teacher, kind, sizes, how, progress, **asked)
     run["seconds"] = time.perf_counter() - start
     save(student, out, provenance=made_from, force=force)
-    # Some formats of splats round numbers, others cannot say where nothing is: what counts is what the file holds.
+    # Some formats round numbers or know of no empty cells: what counts is what the file holds.
     kept = opened_scene(console, out, device) if kind == SPLATS or export else student
     conclude(console, teacher, kept, run, made_from, Output(out, page, force, views, how.seed))
 

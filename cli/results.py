@@ -72,7 +72,7 @@ def conclude(
         result = report(
             teacher, student, views=out.views, seed=out.seed, run=run, files=files, source_psnr=psnr, progress=progress
         )
-    if isinstance(student, Field) and result.verdict and not export_of(out.file):
+    if isinstance(student, Field) and result.verdict and not export_of(out.file):  # which have no place for it
         # Kept first, and now again with what it is worth: nothing is lost if looking at it fails.
         save(student, out.file, provenance=replace(made_from, psnr=result.verdict.student_psnr), force=True)
     if out.page:

@@ -31,15 +31,17 @@ from torch import Tensor, nn
 
 from fieldcast.distill.lessons import POOL, Lessons
 from fieldcast.distill.points import EMPTY, Batch, Points, opacity
-from fieldcast.distill.pvd import copy_networks, fingerprint
+from fieldcast.distill.pvd import LOG_DENSITY, copy_networks, fingerprint
 from fieldcast.fields.field import Field
 from fieldcast.fields.heads import inverse_color
 from fieldcast.fields.kinds.voxels import VoxelsField
+from fieldcast.fields.occupancy import unravel
 from fieldcast.fields.progress import Progress, silent
 from fieldcast.fields.rendering.rays import composite
 from fieldcast.fields.training import Training, cosine
 
 LOG_DENSITY_WEIGHT = 1e-3
+EMPTINESS = 10.0  # empty points a ray, as it were: more of them would take from what is there
 UNSEEN = -4.0  # the log density of vertices around which there is no sample that light reaches
 FINAL_RATE = 7e-5
 FIRST_HARMONIC = 0.5 / math.pi**0.5  # the constant one
@@ -51,7 +53,7 @@ class Tuning:
     """How a kind learns. rate, networks: factors on the learning rates of tables and networks in a run of `steps`; in
     shorter ones they grow. points: a step. features: f above. fresh: whether points are moved. rays: the last part of
     the steps, which teaches rays; ray_points: how many samples of them a step. reuse: times that a sample is drawn, on
-    average.
+    average. empty: points in empty cells a step, as a part of the others, of students that must be empty there.
     """
 
     steps: int
@@ -63,6 +65,7 @@ class Tuning:
     rays: float = 0.0
     ray_points: int = 1 << 16
     reuse: float = 3.0
+    empty: float = 0.0
 
 
 TUNED = {
@@ -73,7 +76,7 @@ TUNED = {
     "voxels": Tuning(240, 14.0, points=1 << 15, rays=0.3),
     "planes": Tuning(400, 5.0, 25.0, features=0.1),
     "hybrid": Tuning(500, 3.0, 9.0, features=0.1),
-    "nerf": Tuning(1400, 2.0, points=1 << 11, fresh=False, reuse=1.5),
+    "nerf": Tuning(1400, 2.0, points=1 << 11, fresh=False, reuse=1.5, empty=0.25),
     "tensorf": Tuning(320, 2.5, 5.0, points=1 << 14),
 }
 
@@ -143,6 +146,10 @@ class Course:
         self.lessons = Lessons(teacher, seed, pool=size, steps=ray_steps(student), progress=progress)
         self.shares_features = teacher.shares_features and student.shares_features
         self._points: tuple[int, Points] | None = None
+        self.resolution = student.spec.occupancy
+        # Programs whose networks have a rectified density know no cells: they look wherever a ray goes.
+        looked_at = student.spec.density.name == "relu" and tuning.empty > 0
+        self.empty = (~student.occupancy.cells().reshape(-1)).nonzero()[:, 0].cpu() if looked_at else torch.empty(0)
 
     def loss(self, step: int, generator: torch.Generator) -> Tensor:
         """The loss of a step, on random points or rays of the pool that is taught then."""
@@ -153,7 +160,19 @@ class Course:
             return self.ray_loss(points, generator)
         index, share = points.draw(self.tuning.points, generator)
         fresh = points.near(self.teacher, index, share, generator) if self.fresh else points.at(index, share)
-        return self.point_loss(fresh, generator)[0]
+        return self.point_loss(fresh, generator)[0] + self.empty_loss(generator)
+
+    def empty_loss(self, generator: torch.Generator) -> Tensor | float:
+        """What the student shows in some of the cells in which nothing is, were they looked at."""
+        count, space, resolution = round(self.tuning.points * self.tuning.empty), self.student.space, self.resolution
+        if not len(self.empty):
+            return 0.0
+        chosen = self.empty[torch.randint(len(self.empty), (count,), generator=generator)]
+        u = (unravel(chosen, resolution) + torch.rand(count, 3, generator=generator)) / resolution
+        dt = torch.full((count,), 2 * space.unit / resolution, device=self.student.device)
+        alpha, log_density, _ = opacity(self.student, self.student.logit(space.from_unit(u).to(dt.device)), dt)
+        excess = log_density - LOG_DENSITY[0]
+        return EMPTINESS * (alpha.square() + LOG_DENSITY_WEIGHT * excess.square()).mean()
 
     def points(self, number: int) -> Points:
         """The samples of a pool of rays."""

@@ -93,19 +93,18 @@ def convert_scene(
     sizes: Mapping[str, Any],
     how: How,
     progress: Progress = silent,
-    fitted: Callable[[FieldSpec], FieldSpec] | None = None,
+    fitted: Callable[[FieldSpec], FieldSpec] = lambda spec: spec,
 ) -> tuple[Field | Splats | Mesh, Facts]:
     """The scene as another kind, and what is known of the run. Raises InputError for unknown names.
 
     A field that is of that kind, of which neither sizes nor training are asked for, is the scene itself.
 
-    sizes: of the kind, as typed; of splats `count` and `degree`; of a mesh `resolution`, `faces` and `texture`.
-    fitted: makes a spec one that the file can hold, which the scene is to be in.
+    sizes: of the kind, as typed; of splats `count` and `degree`; of a mesh `resolution`, `faces` and `texture`. fitted:
+    what the file that a field is made for asks of its spec.
     """
     if kind in OTHERS:
         return OTHERS[kind](scene, sizes, how, progress)
-    spec = spec_for(scene, kind, sizes)
-    spec = fitted(spec) if fitted else spec
+    spec = fitted(spec_for(scene, kind, sizes))
     if isinstance(scene, Field) and how.is_silent() and scene.spec == spec:
         return scene, {"recipe": "copy", "steps": 0, "seed": how.seed, "note": f"it is a {kind}: copied as it is"}
     return to_field(scene, spec, how, progress)

@@ -35,7 +35,9 @@ class Cut(Field):
     Sizes = CutSizes
 
     def __init__(self, whole: Field, crop: Box | None = None, erased: tuple[Box, ...] = ()) -> None:
-        super().__init__(replace(whole.spec, kind="cut", sizes=CutSizes(whole.spec, crop, erased)))
+        # Logits are clamped here, if they are: of what was taken out they are not, which would leave fog.
+        density = replace(whole.spec.density, clip=None)
+        super().__init__(replace(whole.spec, kind="cut", sizes=CutSizes(whole.spec, crop, erased), density=density))
         self.whole, self.crop, self.erased = whole, crop, erased
         self.shares_features = whole.shares_features
         self.views = whole.views
@@ -67,6 +69,8 @@ class Cut(Field):
         return super().mask(x) * self.keeps(x)
 
     def _without(self, logit: Float[Tensor, " n"], x: Float[Tensor, "n 3"]) -> Float[Tensor, " n"]:
+        clip = self.whole.spec.density.clip
+        logit = logit if clip is None else logit.clamp(*clip)
         return torch.where(self.keeps(x), logit, self.spec.density.logit(logit.new_tensor(NOTHING)))
 
 

@@ -27,6 +27,7 @@ class Field(nn.Module, ABC):
         spec: rebuilds the module exactly.
         views: cameras that the scene was seen from, or None. Conversions look from places like these.
         occupancy_bits: where the field is not empty; what it computes elsewhere does not count.
+        notes: what is to be told when its file is opened. They are not saved.
     """
 
     Sizes: ClassVar[type]
@@ -46,6 +47,7 @@ class Field(nn.Module, ABC):
         super().__init__()
         self.spec = spec
         self.views: Cameras | None = None
+        self.notes: tuple[str, ...] = ()
         self.register_buffer("occupancy_bits", torch.full((spec.occupancy**3 // 8,), 255, dtype=torch.uint8))
 
     @abstractmethod

@@ -49,18 +49,25 @@ def truncated_exp(s: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class DensityActivation:
-    """sigma = scale * f(s + shift), with f one of exp, softplus and relu; per half box side."""
+    """sigma = scale * f(s + shift), with f one of exp, softplus and relu; per half box side.
+
+    clip: what s is clamped to first, as PVD does; None: it is not.
+    """
 
     name: Literal["exp", "softplus", "relu"] = "exp"
     shift: float = 0.0
     scale: Annotated[float, Meta(gt=0)] = 1.0
+    clip: tuple[float, float] | None = None
 
     def __post_init__(self) -> None:
         if not (math.isfinite(self.shift) and math.isfinite(self.scale)):
             raise InputError(f"density: expected a finite shift and scale, found {self.shift} and {self.scale}")
+        if self.clip is not None and not -1e30 < self.clip[0] < self.clip[1] < 1e30:
+            raise InputError(f"density: clip: expected two finite numbers that rise, found {self.clip}")
 
     def __call__(self, s: Float[Tensor, "*n"]) -> Float[Tensor, "*n"]:
         """Density, never negative."""
+        s = s if self.clip is None else s.clamp(*self.clip)
         if self.name == "exp":
             return self.scale * truncated_exp(s + self.shift)
         activation = nn.functional.softplus if self.name == "softplus" else torch.relu
@@ -79,6 +86,7 @@ class DensityActivation:
     def log(self, s: Float[Tensor, "*n"]) -> Float[Tensor, "*n"]:
         """The natural logarithm of the density; at least -30, where there is none."""
         if self.name == "exp":
+            s = s if self.clip is None else s.clamp(*self.clip)
             return s + (self.shift + math.log(self.scale))
         return torch.log(self(s).clamp_min(math.exp(-30)))
 

@@ -53,6 +53,30 @@ def generator(seed: int = 0) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
 
 
+# --- emptiness
+
+
+@pytest.mark.parametrize(("name", "bias", "expected"), [("relu", 3.0, None), ("relu", -1.0, 0.0), ("exp", 3.0, 0.0)])
+def test_students_for_other_programs_are_taught_what_is_empty(name: Any, bias: float, expected: float | None) -> None:
+    """Half the cells are; where the density is relu, other programs look there too."""
+    sizes = {"layers": 2, "width": 4, "skip": 0, "branch": 4}
+    student = build(default_spec("nerf", space=BOX, occupancy=8, density=DensityActivation(name)).resized(sizes), 0)
+    with torch.no_grad():
+        student.density_net[0].weight.zero_()
+        student.density_net[0].bias.fill_(bias)
+    cells = torch.zeros(8, 8, 8, dtype=torch.bool)
+    cells[:4] = True
+    teacher = fog()
+    teacher.occupancy = student.occupancy = Occupancy.of_cells(cells)
+    lesson = course(teacher, student, empty=0.5)
+    assert len(lesson.empty) == (256 if name == "relu" else 0)
+    alpha = 1 - math.exp(-bias * 2 / 8)  # of a step as long as a cell
+    by_hand = fast.EMPTINESS * (alpha**2 + fast.LOG_DENSITY_WEIGHT * (math.log(3) + 2) ** 2)
+    with torch.no_grad():
+        found = float(lesson.empty_loss(generator()))
+    assert found == pytest.approx(by_hand if expected is None else expected, rel=1e-5)
+
+
 # --- points
 
 

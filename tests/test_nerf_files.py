@@ -6,6 +6,7 @@ import json
 import pickle
 import zipfile
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,13 +18,17 @@ from torch.nn.functional import linear
 import fieldcast
 from fieldcast.cli import cli
 from fieldcast.console import main_guard
+from fieldcast.distill.scenes import How, convert_scene
 from fieldcast.errors import InputError
 from fieldcast.fields import Field
 from fieldcast.fields.cameras import Rays
 from fieldcast.fields.evaluate import photograph
+from fieldcast.fields.files.exports import EXPORTS
+from fieldcast.fields.kinds import build, default_spec
 from fieldcast.fields.metrics import psnr
 from fieldcast.fields.rendering import shading
 from fieldcast.fields.scenes import open_scene
+from fieldcast.fields.space import Space
 
 Network = dict[str, Tensor]
 Reference = Callable[[Network, Tensor, Tensor], tuple[Tensor, Tensor]]
@@ -136,6 +141,9 @@ def test_networks_that_were_trained(data: Path, scene: str) -> None:
     sigma, rgb = krrish94(network, x, d)
     with torch.no_grad():
         ours = field.double()(x, d)
+    assert bool(field.notes) == (scene == "fern") and field.background == (
+        (0.0,) * 3 if scene == "fern" else (1.0,) * 3
+    )
     torch.testing.assert_close(ours[0], sigma, rtol=1e-6, atol=1e-4)
     torch.testing.assert_close(ours[1], rgb, rtol=1e-6, atol=1e-6)
 
@@ -148,6 +156,136 @@ def test_a_trained_network_shows_its_scene(data: Path) -> None:
     rays: Rays = scene.cameras.image_rays(0)[chosen]
     seen = shading(field, steps=512)(rays).rgb
     assert psnr(seen, photograph(scene, 0, (1.0, 1.0, 1.0)).reshape(-1, 3)[chosen]) > 24
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "background", "ndc"),
+    [
+        ("args.txt", "dataset_type = blender\nno_ndc = False\nwhite_bkgd = True\n", 1.0, False),
+        ("args.txt", "dataset_type = blender\nwhite_bkgd = False\n", 0.0, False),
+        ("args.txt", "dataset_type = llff\nno_ndc = False\nwhite_bkgd = False\n", 0.0, True),
+        ("config.txt", "expname = a\ndataset_type = llff\nno_ndc = True\n", 0.0, False),
+        ("args.txt", "nothing = known\n", 1.0, False),
+        ("config.yml", "dataset: {no_ndc: false}\nnerf: {validation: {white_background: false}}\n", 0.0, True),
+        ("config.yml", "dataset: {no_ndc: true}\nnerf: {train: 3}\n", 1.0, False),
+        ("config.yml", "- 1\n", 1.0, False),
+    ],
+)
+def test_settings_beside_a_checkpoint(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str, text: str, background: float, ndc: bool
+) -> None:
+    torch.save({"network_fn_state_dict": wide(8)}, tmp_path / "a.tar")
+    (tmp_path / name).write_text(text)
+    field = fieldcast.open(tmp_path / "a.tar")
+    assert isinstance(field, Field) and field.background == (background,) * 3
+    assert any("normalised device coordinates" in note for note in field.notes) == ndc
+    code, _, err = run(capsys, "render", tmp_path / "a.tar", tmp_path / "a.png", "--size", "4x4")
+    assert code == 0 and ("note: it was trained in normalised device coordinates" in err) == ndc
+
+
+def test_settings_that_make_no_sense(tmp_path: Path) -> None:
+    torch.save({"network_fn_state_dict": wide(8)}, tmp_path / "a.tar")
+    (tmp_path / "config.yml").write_text("dataset: {no_ndc: maybe}\n")
+    with pytest.raises(InputError, match=r"config.yml: white_background, no_ndc: expected .* found True, maybe"):
+        fieldcast.open(tmp_path / "a.tar")
+    (tmp_path / "config.yml").write_text("dataset: !!python/object/apply:os.system ['touch executed']\n")
+    assert isinstance(fieldcast.open(tmp_path / "a.tar"), Field) and not Path("executed").exists()
+
+
+def narrow(half: float, **sizes: Any) -> Field:
+    """A field that fits into nerf-pytorch's networks, with numbers that can be seen."""
+    fit = EXPORTS[".tar"]
+    space = Space((-half,) * 3 + (half,) * 3)
+    field = build(fit.fitted(default_spec("nerf", space=space).resized({"width": 40, "branch": 20} | sizes)), 0)
+    with torch.no_grad():
+        for value in field.parameters():
+            value.copy_(torch.randn(value.shape) * ((2 / value.shape[-1]) ** 0.5 if value.dim() == 2 else 0.1))
+    return field
+
+
+def stored(path: Path) -> dict[str, Any]:
+    found: dict[str, Any] = torch.load(path, weights_only=True)  # noqa: TID251
+    return found
+
+
+@pytest.mark.parametrize("half", [1.5, 1.0, 2.0])
+def test_the_way_back(tmp_path: Path, half: float) -> None:
+    """The program's own networks are the field in its box, and empty around it."""
+    field = narrow(half)
+    fieldcast.save(field, tmp_path / "a.tar")
+    found = stored(tmp_path / "a.tar")
+    network = found["network_fine_state_dict"]
+    assert {name: tuple(value.shape) for name, value in network.items()} == {
+        name: tuple(value.shape) for name, value in wide(256).items()
+    }
+    assert all(torch.equal(value, found["network_fn_state_dict"][name]) for name, value in network.items())
+    x, d = points()
+    x = x * half / 1.5
+    x[:40, 0], x[40:80, 1] = half, -half  # on the faces
+    sigma, rgb = nerf_pytorch(network, x, d)
+    again = fieldcast.open(tmp_path / "a.tar")
+    assert isinstance(again, Field) and again.space == field.space
+    for ours in (field, again):
+        with torch.no_grad():
+            values = ours.double()(x, d)
+        torch.testing.assert_close(values[0], sigma, rtol=1e-6, atol=1e-6)
+        torch.testing.assert_close(values[1], rgb, rtol=1e-6, atol=1e-6)
+    assert float(sigma.std()) > 0.05
+    outside = (4 * x.abs() > half + 1e-5).any(-1)
+    assert bool(outside.any()) and not bool(nerf_pytorch(network, 4 * x, d)[0][outside].any())
+    optimizer = torch.optim.Adam([torch.zeros(1) for _ in range(2 * len(network))])
+    optimizer.load_state_dict(found["optimizer_state_dict"])
+    assert found["global_step"] == 0
+
+
+def test_what_was_read_is_written_as_it_was(tmp_path: Path) -> None:
+    network = wide(256)
+    torch.save({"network_fn_state_dict": {}, "network_fine_state_dict": network}, tmp_path / "a.tar")
+    fieldcast.save(fieldcast.open(tmp_path / "a.tar"), tmp_path / "b.tar")
+    written = stored(tmp_path / "b.tar")["network_fine_state_dict"]
+    for name, value in network.items():
+        torch.testing.assert_close(written[name], value, rtol=1e-6, atol=0)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"layers": 4}, "its sizes must be layers=8, skip=5, octaves=10, view_octaves=4, lowest=0.584963"),
+        ({"width": 257}, "a width of at most 256"),
+        ({"branch": 129}, "a branch of at most 128"),
+        ({"first": "linear"}, "first and code as they are by default"),
+    ],
+)
+def test_what_nerf_pytorch_cannot_hold(tmp_path: Path, change: dict[str, Any], message: str) -> None:
+    with pytest.raises(InputError, match=f"a file of nerf-pytorch cannot hold this nerf: .*{message}"):
+        fieldcast.save(narrow(1.5, **change), tmp_path / "a.tar")
+    assert not list(tmp_path.iterdir())
+
+
+def test_more_that_nerf_pytorch_cannot_hold() -> None:
+    check = EXPORTS[".tar"].check
+    plain = default_spec("nerf")
+    with pytest.raises(InputError, match="its density must be relu"):
+        check(Path("a.tar"), plain)
+    with pytest.raises(InputError, match="its box must be a cube around the origin"):
+        check(Path("a.tar"), replace(plain, space=Space((0, 0, 0, 1, 1, 1))))
+    with pytest.raises(InputError, match="holds a nerf, not a vm"):
+        check(Path("a.tar"), default_spec("vm"))
+
+
+def test_fields_are_converted_for_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """With its density and its frequencies."""
+    fit, source = EXPORTS[".tar"], tmp_path / "a.safetensors"
+    teacher = build(default_spec("vm", occupancy=8, steps=16).resized({"resolution": 8}), 0)
+    fieldcast.save(teacher, source)
+    sizes = {**fit.sizes, "width": "16", "branch": "8"}
+    student, _ = convert_scene(teacher, "nerf", sizes, How(steps=2), fitted=fit.fitted)
+    assert isinstance(student, Field)
+    fieldcast.save(student, tmp_path / "b.tar")
+    again = fieldcast.open(tmp_path / "b.tar")
+    assert isinstance(again, Field) and again.spec.density.name == "relu" and again.space.aabb[3:] == (1.0, 1.0, 1.0)
+    code, _, err = run(capsys, "convert", source, tmp_path / "c.tar", "--to", "nerf", "--size", "layers=4")
+    assert code == 2 and "its sizes must be layers=8" in err
 
 
 class Runs:
@@ -239,4 +377,3 @@ def test_commands_take_checkpoints(tmp_path: Path, capsys: pytest.CaptureFixture
     back = ("--size", "layers=2", "--size", "width=16", "--size", "skip=0", "--steps", "2", "--views", "1")
     code, _, err = run(capsys, "convert", tmp_path / "b.safetensors", tmp_path / "d.safetensors", "--to", "nerf", *back)
     assert code == 0, err
-    assert run(capsys, "convert", file, tmp_path / "c.tar", "--to", "nerf")[0] == 2

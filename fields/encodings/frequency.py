@@ -7,14 +7,18 @@ from jaxtyping import Float
 from torch import Tensor
 
 
-def frequencies(n: Float[Tensor, "n c"], octaves: int, lowest: float = 0.0) -> Float[Tensor, "n k"]:
+def frequencies(
+    n: Float[Tensor, "n c"], octaves: int, lowest: float = 0.0, spacing: float = 1.0
+) -> Float[Tensor, "n k"]:
     """[n, sin fn, cos fn, sin 2fn, cos 2fn, ..., cos 2^(octaves-1) fn]: c * (1 + 2 * octaves) values (NeRF, eq. 4).
 
-    f is 2^lowest. Without the factor pi of the paper, as in its released code and in PVD.
+    f is 2^lowest. Without the factor pi of the paper, as in its released code and in PVD. spacing: octaves from one
+    frequency to the next, where that is not one.
     """
     parts = [n]
     for k in range(octaves):
-        parts += [torch.sin(n * 2.0 ** (k + lowest)), torch.cos(n * 2.0 ** (k + lowest))]
+        frequency = 2.0 ** (k * spacing + lowest)
+        parts += [torch.sin(n * frequency), torch.cos(n * frequency)]
     return torch.cat(parts, -1)
 
 

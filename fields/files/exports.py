@@ -9,6 +9,18 @@ from pathlib import Path
 from fieldcast.errors import InputError
 from fieldcast.fields.field import Field
 from fieldcast.fields.files import plenoxels, tensorf
+from fieldcast.fields.files.checkpoints.nerf_pytorch_out import (
+    NERF_PYTORCH_SIZES,
+    fitted_to_nerf_pytorch,
+    nerf_pytorch_refusal,
+    write_nerf_pytorch,
+)
+from fieldcast.fields.files.checkpoints.torch_ngp_out import (
+    TORCH_NGP_SIZES,
+    fitted_to_torch_ngp,
+    torch_ngp_refusal,
+    write_torch_ngp,
+)
 from fieldcast.fields.spec import FieldSpec
 
 
@@ -45,6 +57,10 @@ EXPORTS: dict[str, Export] = {
         refusal=plenoxels.refusal,
     ),
     ".th": Export("TensoRF", "tensorf", tensorf.write_tensorf, tensorf.SIZES, refusal=tensorf.refusal),
+    ".tar": Export(
+        "nerf-pytorch", "nerf", write_nerf_pytorch, NERF_PYTORCH_SIZES, fitted_to_nerf_pytorch, nerf_pytorch_refusal
+    ),
+    ".pth": Export("torch-ngp", "hashgrid", write_torch_ngp, TORCH_NGP_SIZES, fitted_to_torch_ngp, torch_ngp_refusal),
 }
 
 

@@ -23,6 +23,7 @@ class MlpSizes:
     """PVD's sizes. layers, width: the trunk; skip: the layer that sees the encoding again (0: none).
 
     octaves: frequencies of the positional encoding. code: width of what the trunk gives. hidden: the small networks.
+    lowest: the logarithm, to base 2, of the lowest frequency of positions in box units.
     """
 
     layers: Annotated[int, Meta(ge=2, le=64)] = 8
@@ -31,6 +32,7 @@ class MlpSizes:
     octaves: Annotated[int, Meta(ge=0, le=24)] = 10
     code: Annotated[int, Meta(ge=1, le=1024)] = 28
     hidden: Annotated[int, Meta(ge=1, le=1024)] = 64
+    lowest: Annotated[float, Meta(ge=-32, le=32)] = 0.0
 
 
 class Trunk(Network, nn.ModuleList):
@@ -68,7 +70,7 @@ class MlpField(Field):
         self.color_net = ColorNet(sizes.hidden)
 
     def features(self, x: Float[Tensor, "n 3"]) -> Float[Tensor, "n f"]:
-        encoded = frequencies(self.normalized(x), self.spec.sizes.octaves)
+        encoded = frequencies(self.normalized(x), self.spec.sizes.octaves, self.spec.sizes.lowest)
         return self.sigma_net(self.trunk(encoded))  # type: ignore[no-any-return]
 
     def color(self, features: Float[Tensor, "n f"], d: Float[Tensor, "n 3"]) -> Float[Tensor, "n 3"]:

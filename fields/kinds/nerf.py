@@ -1,7 +1,7 @@
 """NeRF as its authors released it and others rebuilt it: a trunk, a density, and a branch that sees the direction.
 
-This is what checkpoints of nerf-pytorch and its relatives hold. `mlp` is the NeRF of the distillation paper, whose two
-blocks other kinds share; this one has features of its own.
+This is what checkpoints of nerf-pytorch, nerfstudio and their relatives hold. `mlp` is the NeRF of the distillation
+paper, whose two blocks other kinds share; this one has features of its own.
 """
 
 from __future__ import annotations
@@ -25,9 +25,10 @@ from fieldcast.fields.spec import FieldSpec
 class NerfSizes:
     """The sizes of NeRF. layers, width: the trunk; skip: the layer that sees the encoding again (0: none).
 
-    octaves, view_octaves: frequencies of positions and directions. lowest: the logarithm, to base 2, of the lowest
-    frequency of positions in box units. first: whether the first layer is rectified as the others are, or linear.
-    code: whether what the branch gets of the trunk is. branch: the width of the branch.
+    octaves, view_octaves: frequencies of positions and directions. lowest, view_lowest: the logarithms, to base 2, of
+    the lowest frequencies, of positions in box units. spacing, view_spacing: octaves from one frequency to the next.
+    first: whether the first layer is rectified as the others are, or linear. code: whether what the branch gets of the
+    trunk is. branch, branch_layers: the width of the branch, and its layers before the one that gives the colour.
     """
 
     layers: Annotated[int, Meta(ge=2, le=64)] = 8
@@ -39,6 +40,10 @@ class NerfSizes:
     first: Literal["linear", "rectified"] = "rectified"
     code: Literal["linear", "rectified"] = "linear"
     branch: Annotated[int, Meta(ge=1, le=4096)] = 128
+    branch_layers: Annotated[int, Meta(ge=1, le=8)] = 1
+    spacing: Annotated[float, Meta(ge=0, le=4)] = 1.0
+    view_lowest: Annotated[float, Meta(ge=-32, le=32)] = 0.0
+    view_spacing: Annotated[float, Meta(ge=0, le=4)] = 1.0
 
 
 class Trunk(Network, nn.ModuleList):
@@ -88,7 +93,9 @@ class NerfField(Field):
         self.density_net = Layers(nn.Linear(sizes.width, 1))
         self.code_net = Layers(nn.Linear(sizes.width, sizes.width))
         self.color_net = Layers(
-            nn.Linear(sizes.width + 3 * (1 + 2 * sizes.view_octaves), sizes.branch), nn.Linear(sizes.branch, 3)
+            nn.Linear(sizes.width + 3 * (1 + 2 * sizes.view_octaves), sizes.branch),
+            *(nn.Linear(sizes.branch, sizes.branch) for _ in range(sizes.branch_layers - 1)),
+            nn.Linear(sizes.branch, 3),
         )
 
     def features(self, x: Float[Tensor, "n 3"]) -> Float[Tensor, "n f"]:
@@ -100,12 +107,14 @@ class NerfField(Field):
         return self.density_net(self._trunk(x))[:, 0]  # type: ignore[no-any-return]
 
     def color(self, features: Float[Tensor, "n f"], d: Float[Tensor, "n 3"]) -> Float[Tensor, "n 3"]:
-        raw = self.color_net(features[:, 1:], frequencies(d, self.spec.sizes.view_octaves))
-        return activate_color(raw, self.spec.color)
+        sizes: NerfSizes = self.spec.sizes
+        seen = frequencies(d, sizes.view_octaves, sizes.view_lowest, sizes.view_spacing)
+        return activate_color(self.color_net(features[:, 1:], seen), self.spec.color)
 
     def _trunk(self, x: Float[Tensor, "n 3"]) -> Float[Tensor, "n w"]:
         sizes: NerfSizes = self.spec.sizes
-        return self.trunk(frequencies(self.normalized(x), sizes.octaves, sizes.lowest))  # type: ignore[no-any-return]
+        encoded = frequencies(self.normalized(x), sizes.octaves, sizes.lowest, sizes.spacing)
+        return self.trunk(encoded)  # type: ignore[no-any-return]
 
     def learning_rates(self) -> list[tuple[list[nn.Parameter], float]]:
         return [(list(self.parameters()), 5e-4)]

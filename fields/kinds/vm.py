@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, Literal
 
 import torch
 from jaxtyping import Float
@@ -19,12 +19,16 @@ from fieldcast.fields.spec import FieldSpec
 
 @dataclass(frozen=True)
 class VmSizes:
-    """PVD's sizes: components per plane for density and for appearance, cells per side, width of color_net."""
+    """PVD's sizes: components per plane for density and for appearance, cells per side, width of color_net.
+
+    appearance: whether its features are clamped to what the density's logits are, as in models that PVD distilled.
+    """
 
     resolution: Resolution = 300
     density_channels: Channels = 16
     appearance_channels: Channels = 48
     hidden: Annotated[int, Meta(ge=1, le=1024)] = 64
+    appearance: Literal["free", "clamped"] = "free"
 
 
 class VmField(Field):
@@ -46,7 +50,10 @@ class VmField(Field):
     def features(self, x: Float[Tensor, "n 3"]) -> Float[Tensor, "n f"]:
         u = self.spec.space.to_unit(x)
         logit = self.density_vm(u).sum(-1, keepdim=True)
-        return torch.cat([logit, self.basis(self.appearance_vm(u))], -1)
+        appearance, clip = self.basis(self.appearance_vm(u)), self.spec.density.clip
+        if self.spec.sizes.appearance == "clamped" and clip is not None:
+            appearance = appearance.clamp(*clip)
+        return torch.cat([logit, appearance], -1)
 
     def color(self, features: Float[Tensor, "n f"], d: Float[Tensor, "n 3"]) -> Float[Tensor, "n 3"]:
         return activate_color(self.color_net(features[:, 1:], d), self.spec.color)

@@ -16,7 +16,10 @@ from fieldcast.fields.files.checkpoints.nerf_pytorch import holds_nerf, read_ner
 from fieldcast.fields.files.checkpoints.nerfacto import holds_nerfacto, read_nerfacto
 from fieldcast.fields.files.checkpoints.nerfstudio import CONFIG, newest_checkpoint
 from fieldcast.fields.files.checkpoints.pickles import read_pickle
+from fieldcast.fields.files.checkpoints.pvd import holds_pvd, read_pvd
 from fieldcast.fields.files.checkpoints.tensorf import holds_tensorf, read_tensorf
+from fieldcast.fields.files.checkpoints.torch_ngp import holds_torch_ngp, read_torch_ngp
+from fieldcast.fields.files.checkpoints.vanilla_nerf import holds_vanilla_nerf, read_vanilla_nerf
 from fieldcast.fields.files.plenoxels import holds_plenoxels, read_plenoxels
 from fieldcast.fields.splats import Splats
 
@@ -39,6 +42,9 @@ READERS: dict[str, tuple[Callable[[Any], bool], Callable[[Path, Any], Field | Sp
     "K-Planes": (holds_kplanes, read_kplanes),
     "Plenoxels": (holds_plenoxels, read_plenoxels),
     "TensoRF, tensorf of nerfstudio": (holds_tensorf, read_tensorf),
+    "nerfstudio vanilla-nerf": (holds_vanilla_nerf, read_vanilla_nerf),
+    "PVD": (holds_pvd, read_pvd),
+    "torch-ngp": (holds_torch_ngp, read_torch_ngp),
 }
 
 

@@ -4,8 +4,8 @@ Letters: W the width of the trunk, e that of encoded positions. Both evaluate fr
 are; a field knows points of its box, [-1, 1]^3. The box is the one that others use for NeRF-Synthetic, so that x = 1.5
 n: the frequencies are so much higher, and so are the weights of the positions themselves.
 
-What a checkpoint does not say is taken to be as in NeRF-Synthetic: that box, and white behind it. A model of an LLFF
-scene in normalised device coordinates opens in those.
+What neither a checkpoint nor the settings beside it say is taken to be as in NeRF-Synthetic: that box, and white behind
+it. A model of an LLFF scene in normalised device coordinates opens in those, and says so.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ import torch
 from torch import Tensor
 
 from fieldcast.errors import InputError
+from fieldcast.fields.files.checkpoints.nerf_settings import settings_beside
 from fieldcast.fields.heads import DensityActivation
 from fieldcast.fields.kinds import build
 from fieldcast.fields.kinds.nerf import NerfField, NerfSizes
@@ -27,6 +28,7 @@ from fieldcast.fields.space import Space
 from fieldcast.fields.spec import FieldSpec
 
 HALF = 1.5  # of the sides of the box, world units
+BOX = "half_box"  # where we write it
 Tensors = dict[str, Tensor]
 Kind = Literal["linear", "rectified"]
 
@@ -86,21 +88,25 @@ def read_nerf(path: Path, found: dict[str, Any]) -> NerfField:
         raise InputError(f"{path}: {name}: expected the tensors of a network")
     tensors = {str(k).removeprefix("module."): v.detach().float() for k, v in network.items()}
     names = layers_of(path, tensors, layout)
-    sizes = sizes_of(path, tensors, layout, names)
+    half = half_side(path, found)
+    sizes = sizes_of(path, tensors, layout, names, half)
+    settings = settings_beside(path)
     spec = FieldSpec(
         kind="nerf",
         sizes=sizes,
-        space=Space((-HALF, -HALF, -HALF, HALF, HALF, HALF)),
-        density=DensityActivation("relu", scale=HALF),
+        space=Space((-half, -half, -half, half, half, half)),
+        density=DensityActivation("relu", scale=half),
+        background=settings.background,
     )
     field = build(spec)
     assert isinstance(field, NerfField)
+    field.notes = settings.notes
     with torch.no_grad():
         ours = [*field.trunk, *field.density_net, *field.code_net, *field.color_net]
         for place, (layer, theirs) in enumerate(zip(ours, [*names, *layout.others], strict=True)):
             weight, bias = tensors[f"{theirs}.weight"], tensors[f"{theirs}.bias"]
             if place == 0 or (place == sizes.skip and place < sizes.layers):
-                weight = seeing_the_box(weight, 3 * (1 + 2 * sizes.octaves), layout.before or place == 0)
+                weight = seeing_the_box(weight, 3 * (1 + 2 * sizes.octaves), layout.before or place == 0, half)
             if weight.shape != layer.weight.shape or bias.shape != layer.bias.shape:
                 raise InputError(
                     f"{path}: {theirs}: expected {list(layer.weight.shape)}, found {list(weight.shape)} "
@@ -109,6 +115,14 @@ def read_nerf(path: Path, found: dict[str, Any]) -> NerfField:
             layer.weight.copy_(weight)
             layer.bias.copy_(bias)
     return field
+
+
+def half_side(path: Path, found: dict[str, Any]) -> float:
+    """Half the side of the box: what a checkpoint that we wrote says, which is nothing to the program."""
+    half = found.get(BOX, HALF)
+    if not isinstance(half, int | float) or not 1e-6 < half < 1e6:
+        raise InputError(f"{path}: {BOX}: expected a length, found {half!s:.40}")
+    return float(half)
 
 
 def _is_empty(network: Any) -> bool:
@@ -139,7 +153,7 @@ def layers_of(path: Path, tensors: Tensors, layout: Layout) -> list[str]:
     return names
 
 
-def sizes_of(path: Path, tensors: Tensors, layout: Layout, names: list[str]) -> NerfSizes:
+def sizes_of(path: Path, tensors: Tensors, layout: Layout, names: list[str], half: float) -> NerfSizes:
     """Sizes, from the shapes of the matrices."""
     width, encoded = tensors[f"{names[0]}.weight"].shape
     skips = [i for i, name in enumerate(names) if i > 0 and tensors[f"{name}.weight"].shape[1] == width + encoded]
@@ -152,7 +166,7 @@ def sizes_of(path: Path, tensors: Tensors, layout: Layout, names: list[str]) -> 
         skip=skips[0] if skips else 0,
         octaves=_octaves(path, names[0], encoded),
         view_octaves=_octaves(path, layout.others[2], seen - width),
-        lowest=math.log2(HALF),
+        lowest=math.log2(half),
         first=layout.first_is,
         code=layout.code_is,
         branch=branch,
@@ -167,8 +181,8 @@ def _octaves(path: Path, name: str, encoded: int) -> int:
     return octaves
 
 
-def seeing_the_box(weight: Tensor, encoded: int, before: bool) -> Tensor:
+def seeing_the_box(weight: Tensor, encoded: int, before: bool, half: float) -> Tensor:
     """A matrix that was made for world positions, before or behind other inputs, for points of the box before them."""
     if not before:
         weight = torch.cat([weight[:, -encoded:], weight[:, :-encoded]], 1)
-    return torch.cat([HALF * weight[:, :3], weight[:, 3:]], 1)
+    return torch.cat([half * weight[:, :3], weight[:, 3:]], 1)

@@ -42,31 +42,42 @@ _PlainLoader.add_multi_constructor("tag:yaml.org,2002:python/", _plain)
 
 def read_config(path: Path) -> dict[str, Any]:
     """A run's `config.yml` as plain data: paths are lists of their parts. Raises InputError for what is none."""
-    try:
-        if path.stat().st_size > LARGEST:
-            raise InputError(f"{path}: expected the settings of a run, found {path.stat().st_size:,} bytes")
-        loaded = yaml.load(path.read_text(encoding="utf-8"), _PlainLoader)
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read: {error.strerror or error}") from None
-    except (yaml.YAMLError, UnicodeDecodeError, ValueError, RecursionError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise InputError(f"{path}: not the settings of a run ({reason:.120})") from None
+    loaded = plain_yaml(path)
     if not isinstance(loaded, dict) or not isinstance(loaded.get("pipeline"), dict):
         raise InputError(f"{path}: expected the config.yml of a nerfstudio run, which has a pipeline")
     return loaded
 
 
+def plain_yaml(path: Path) -> Any:
+    """The settings in a small file, whatever run it is of: mappings, lists, numbers and text. Raises InputError."""
+    try:
+        if path.stat().st_size > LARGEST:
+            raise InputError(f"{path}: expected the settings of a run, found {path.stat().st_size:,} bytes")
+        return yaml.load(path.read_text(encoding="utf-8"), _PlainLoader)
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read: {error.strerror or error}") from None
+    except (yaml.YAMLError, UnicodeDecodeError, ValueError, RecursionError) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise InputError(f"{path}: not the settings of a run ({reason:.120})") from None
+
+
 def model_settings(path: Path) -> dict[str, Any]:
-    """The settings of the model of a checkpoint: from the `config.yml` of its run, in its folder or in the one above.
+    """The settings of a checkpoint's model, from the `config.yml` of its run. Raises InputError if there is none."""
+    model = pipeline_settings(path).get("model")
+    if not isinstance(model, dict):
+        raise InputError(f"{path}: the {CONFIG} of its run: pipeline: expected the settings of a model")
+    return model
+
+
+def pipeline_settings(path: Path) -> dict[str, Any]:
+    """The settings of the model and of its data: from the `config.yml` of a checkpoint's run, in its folder or above.
 
     Raises InputError if there is none: some of what a model computes is written there alone.
     """
     for folder in (path.parent, path.parent.parent):
         if (folder / CONFIG).is_file():
-            model = read_config(folder / CONFIG)["pipeline"].get("model")
-            if not isinstance(model, dict):
-                raise InputError(f"{folder / CONFIG}: pipeline: expected the settings of a model")
-            return model
+            pipeline: dict[str, Any] = read_config(folder / CONFIG)["pipeline"]
+            return pipeline
     raise InputError(
         f"{path}: needs the {CONFIG} of its run, in its folder or in the one above: not all that a model computes is "
         "in a checkpoint"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import warnings
 import zipfile
 from pathlib import Path
@@ -13,6 +14,7 @@ from jaxtyping import UInt8
 from torch import Tensor
 
 from fieldcast.errors import InputError
+from fieldcast.fields.files.atomic import atomic_path
 
 
 class Bytes:
@@ -79,6 +81,16 @@ def read_pickle(path: Path) -> Any:
         raise InputError(f"{path}: not a whole checkpoint of plain tensors ({reason:.120})") from None
     _check_tensors(path, found)
     return found
+
+
+def write_pickle(found: Any, path: Path, force: bool) -> None:
+    """Writes what `read_pickle` gives, whole or not at all."""
+    archive = (
+        io.BytesIO()
+    )  # torch says of a full disk what nobody else does; in an archive without a name nothing varies
+    torch.save(found, archive)
+    with atomic_path(path, force) as stump:
+        stump.write_bytes(archive.getbuffer())
 
 
 def _check_tensors(path: Path, found: Any) -> None:
