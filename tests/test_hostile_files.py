@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+import numpy as np
 import torch
 
 MOST = 1_500_000  # kilobytes that reading all of them may take, with torch and what it needs
@@ -52,6 +53,16 @@ def npy(header: str, data: bytes = b"") -> bytes:
     """An array as numpy stores it, with that header."""
     text = header.encode() + b" " * (-(len(header) + 11) % 64) + b"\n"
     return b"\x93NUMPY\x01\x00" + struct.pack("<H", len(text)) + text + data
+
+
+def header(kind: str, shape: tuple[int, ...]) -> str:
+    return str({"descr": kind, "fortran_order": False, "shape": shape})
+
+
+def npz(**arrays: np.ndarray[Any, Any]) -> bytes:
+    buffer = io.BytesIO()
+    np.savez(buffer, **arrays)
+    return buffer.getvalue()
 
 
 def safetensors(header: Any, data: bytes = b"", length: int | None = None) -> bytes:
@@ -96,12 +107,15 @@ FILES: dict[str, bytes | Callable[[], bytes]] = {
     "text.ckpt": b"cos\nsystem\n(S'touch executed'\ntR.",
     "module.ckpt": b"cthis_module_is_not_there\nx\n.",
     "load.ckpt": lambda: torch_zip(Runs(pickle.loads, pickle.dumps(Runs()))),
+    "mask.th": lambda: torch_zip({"kwargs": {}, "state_dict": {}, "alphaMask.mask": np.array([Runs()], object)}),
+    "objects.npz": lambda: npz(links=np.array([Runs()], object)),
     "call.ckpt": lambda: torch_zip(Runs(subprocess.call, ["touch", "executed"])),
     # Files that are larger than they are.
     "bomb.ckpt": lambda: archive({"archive/data.pkl": b"\x80\x02}q\0.", "archive/data/0": bytes(1 << 28)}),
     "stride.tar": overlapping,
     "deep.ckpt": b"\x80\x02" + b"(" * 200_000 + b".",
     "long.ckpt": b"\x80\x04\x8e" + struct.pack("<Q", 1 << 60) + b"x.",
+    "bomb.npz": lambda: archive({"links.npy": npy(header("<i4", (1 << 26, 1, 1)), bytes(1 << 28))}),
     "bomb.ingp": lambda: zlib.compress(bytes(1 << 28)),
     "bomb-gzip.ingp": lambda: gzip.compress(bytes(1 << 28)),
     "bomb.spz": lambda: gzip.compress(bytes(1 << 28)),
@@ -131,6 +145,10 @@ FILES: dict[str, bytes | Callable[[], bytes]] = {
             }
         }
     ),
+    "shape.npz": lambda: archive({"links.npy": npy(header("<i4", (1 << 20, 1 << 20, 1 << 20)))}),
+    "negative.npz": lambda: archive({"links.npy": npy(header("<i4", (-1, 4, 4)), bytes(64))}),
+    "header.npz": lambda: archive({"links.npy": npy("__import__('os').system('touch executed')")}),
+    "type.npz": lambda: archive({"links.npy": npy(header("|V1000000000", (1 << 40,)))}),
     "count.ply": COUNT + b"end_header\n" + bytes(100),
     "count.splat": bytes(33),
     "count.spz": lambda: gzip.compress(struct.pack("<4sIIBBBB", b"NGSP", 3, (1 << 32) - 1, 3, 12, 0, 0)),
