@@ -134,7 +134,7 @@ def test_info_in_json(made: Path, capsys: Captured) -> None:
     assert facts["bytes"] == (made / "ball.safetensors").stat().st_size
     assert facts["views"] == 6
     assert facts["spec"]["sizes"] == {
-        "resolution": 11, "density_channels": 2, "appearance_channels": 1, "hidden": 4
+        "resolution": 11, "density_channels": 2, "appearance_channels": 1, "hidden": 4, "appearance": "free"
     }  # fmt: skip
     assert facts["spec"]["space"]["aabb"] == [-1, -1, -1, 1, 1, 1]
 

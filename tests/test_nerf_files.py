@@ -336,6 +336,12 @@ def changed(**values: Any) -> dict[str, Any]:
         (lambda p: torch.save(changed(more=torch.ones(1)), p), "unexpected more"),
         (lambda p: torch.save(changed(layer1__weight=torch.ones(32)), p), r"layer1.weight: .* found \[32\]"),
         (lambda p: torch.save(changed(layer1__weight=torch.ones(32, 62)), p), "expected 3 \\+ 6 L encoded numbers"),
+        (
+            lambda p: torch.save(
+                changed(layer1__weight=torch.ones(9999, 63), layers_dir__0__weight=torch.ones(16, 9999 + 27)), p
+            ),
+            "Expected `int` <= 4096",
+        ),
         (lambda p: torch.save(changed(fc_alpha__weight=torch.ones(2, 32)), p), r"fc_alpha: expected \[1, 32\]"),
         (lambda p: torch.save(changed(layers_xyz__0__weight=torch.ones(9, 32)), p), r"expected \[32, 32\], found"),
         (lambda p: torch.save(changed(fc_feat__bias=torch.full((32,), torch.inf)), p), "fc_feat.bias: expected finite"),

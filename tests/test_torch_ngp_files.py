@@ -449,6 +449,13 @@ ZEROS = torch.zeros(1)
         (hashed, {"density_bitfield": torch.zeros(64)}, "density_bitfield: expected 1 grids of bits"),
         (mlp, {"nerf_mlp.3.bias": None}, "not a whole mlp model of PVD: missing nerf_mlp.3.bias"),
         (mlp, {"nerf_mlp.3.weight": torch.zeros(32, 31)}, r"nerf_mlp.3.weight: expected \[32, 32\]"),
+        (mlp, {"nerf_mlp.0.weight": torch.zeros(1 << 13, 63)}, "Expected `int` <= 4096"),
+        (mlp, {"nerf_mlp.0.weight": torch.zeros(4096, 63), "nerf_mlp.0.bias": torch.zeros(4096)}, "4096, 4096"),
+        (
+            hashed,
+            {"color_net.0.weight": torch.zeros(0, 31), "sigma_net.0.weight": torch.zeros(0, 10)},
+            "found .40, 40.",
+        ),
         (mlp, {"nerf_mlp.0.weight": torch.zeros(32, 62)}, "expected 3 \\+ 6 L encoded numbers"),
         (vm, {"sigma_mat.1": torch.zeros(1, 4, 20, 19)}, r"vm model|sigma_mat.1: expected \[1, 4, 20, 20\]"),
         (vm, {"basis_mat.weight": torch.zeros(27, 18)}, r"basis_mat.weight: expected \[15, any\]"),

@@ -9,6 +9,8 @@ from typing import Any
 from torch import Tensor
 
 from fieldcast.errors import InputError
+from fieldcast.fields.kinds import spec_from_json
+from fieldcast.fields.spec import FieldSpec
 
 Shape = tuple[int | None, ...]
 
@@ -44,6 +46,11 @@ def checked_tensors(
         if not bool(tensors[name].isfinite().all()):
             raise InputError(f"{path}: {name}: expected finite numbers")
     return {name: tensors[name].detach().float() for name in wanted}
+
+
+def checked_spec(path: Path, spec: FieldSpec) -> FieldSpec:
+    """The spec, if what was found in a checkpoint is in the ranges of our kinds. Raises InputError."""
+    return spec_from_json(spec.to_json(), str(path))
 
 
 def _listed(names: list[str]) -> str:

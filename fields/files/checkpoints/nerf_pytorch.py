@@ -17,9 +17,11 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from fieldcast.errors import InputError
+from fieldcast.fields.field import Field
+from fieldcast.fields.files.checkpoints.named import checked_spec
 from fieldcast.fields.files.checkpoints.nerf_settings import settings_beside
 from fieldcast.fields.heads import DensityActivation
 from fieldcast.fields.kinds import build
@@ -98,23 +100,32 @@ def read_nerf(path: Path, found: dict[str, Any]) -> NerfField:
         density=DensityActivation("relu", scale=half),
         background=settings.background,
     )
+    checked_spec(path, spec)
+    theirs = [*names, *layout.others]
+    with torch.device("meta"):  # before a layer that is small in the file fills the memory
+        for layer, name in zip(our_layers(build(spec)), theirs, strict=True):
+            weight, bias = tensors[f"{name}.weight"], tensors[f"{name}.bias"]
+            if weight.shape != layer.weight.shape or bias.shape != layer.bias.shape:
+                raise InputError(
+                    f"{path}: {name}: expected {list(layer.weight.shape)}, found {list(weight.shape)} "
+                    f"and {list(bias.shape)}"
+                )
     field = build(spec)
     assert isinstance(field, NerfField)
     field.notes = settings.notes
     with torch.no_grad():
-        ours = [*field.trunk, *field.density_net, *field.code_net, *field.color_net]
-        for place, (layer, theirs) in enumerate(zip(ours, [*names, *layout.others], strict=True)):
-            weight, bias = tensors[f"{theirs}.weight"], tensors[f"{theirs}.bias"]
+        for place, (layer, name) in enumerate(zip(our_layers(field), theirs, strict=True)):
+            weight = tensors[f"{name}.weight"]
             if place == 0 or (place == sizes.skip and place < sizes.layers):
                 weight = seeing_the_box(weight, 3 * (1 + 2 * sizes.octaves), layout.before or place == 0, half)
-            if weight.shape != layer.weight.shape or bias.shape != layer.bias.shape:
-                raise InputError(
-                    f"{path}: {theirs}: expected {list(layer.weight.shape)}, found {list(weight.shape)} "
-                    f"and {list(bias.shape)}"
-                )
             layer.weight.copy_(weight)
-            layer.bias.copy_(bias)
+            layer.bias.copy_(tensors[f"{name}.bias"])
     return field
+
+
+def our_layers(field: Field) -> list[nn.Linear]:
+    """All layers of a field, the trunk's first."""
+    return [layer for layer in field.modules() if isinstance(layer, nn.Linear)]
 
 
 def half_side(path: Path, found: dict[str, Any]) -> float:

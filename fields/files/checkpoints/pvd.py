@@ -113,12 +113,14 @@ def _mlp(path: Path, state: State, clip: tuple[float, float]) -> Field:
         raise InputError(f"{path}: aabb_train: expected a cube around the origin")
     sizes = _mlp_sizes(path, tensors, names, setting.half)
     shapes = network_shapes(tensors, sizes.code)
-    field = build(spec_in(setting, "mlp", sizes, clip))
-    assert isinstance(field, MlpField)
-    for name, layer in zip(names, field.trunk, strict=True):
-        assert isinstance(layer, nn.Linear)
-        shapes |= {f"{name}.weight": tuple(layer.weight.shape), f"{name}.bias": tuple(layer.bias.shape)}
+    spec = spec_in(path, setting, "mlp", sizes, clip)
+    with torch.device("meta"):  # before a layer that is small in the file fills the memory
+        for name, layer in zip(names, build(spec).get_submodule("trunk").children(), strict=True):
+            assert isinstance(layer, nn.Linear)
+            shapes |= {f"{name}.weight": tuple(layer.weight.shape), f"{name}.bias": tuple(layer.bias.shape)}
     checked_tensors(path, {name: tensors[name] for name in shapes}, shapes, "mlp model of PVD")
+    field = build(spec)
+    assert isinstance(field, MlpField)
     with torch.no_grad():
         for place, (name, layer) in enumerate(zip(names, field.trunk, strict=True)):
             assert isinstance(layer, nn.Linear)
@@ -136,10 +138,8 @@ def _mlp_sizes(path: Path, tensors: State, names: list[str], half: float) -> Mlp
     octaves, rest = divmod(encoded - 3, 6)
     skips = [i for i, n in enumerate(names) if i > 0 and tensors[f"{n}.weight"].shape[1] == width + encoded]
     code, hidden = len(tensors[f"{names[-1]}.weight"]), max(len(tensors[SIGMA[0]]), len(tensors[COLOR[0]]))
-    if rest or not 0 <= octaves <= 24 or len(skips) > 1 or not 2 <= len(names) <= 64:
+    if rest or octaves < 0 or len(skips) > 1:
         raise InputError(f"{path}: {names[0]}: expected 3 + 6 L encoded numbers and at most one skip, found {encoded}")
-    if width > 4096 or code > 1024 or hidden > 1024:
-        raise InputError(f"{path}: expected networks of up to 4096 and 1024, found {width}, {code} and {hidden}")
     return MlpSizes(len(names), width, skips[0] if skips else 0, octaves, code, hidden, math.log2(half))
 
 
@@ -158,7 +158,7 @@ def _vm(path: Path, state: State, clip: tuple[float, float], student: bool) -> F
         shapes |= {f"{name}.{axis}": shape for axis in range(3)}
     checked_tensors(path, {name: tensors[name] for name in shapes}, shapes, "vm model of PVD of equal sides")
     sizes = VmSizes(resolution, *channels, len(tensors[COLOR[0]]), "clamped" if student else "free")
-    field = build(spec_in(setting, "vm", sizes, clip))
+    field = build(spec_in(path, setting, "vm", sizes, clip))
     assert isinstance(field, VmField)
     with torch.no_grad():
         _fill_vm(field.density_vm, tensors, "sigma")
@@ -185,7 +185,7 @@ def _tensors(path: Path, state: State, clip: tuple[float, float]) -> Field:
             f"found {channels} at {' x '.join(str(s) for s in sides)}"
         )
     setting: Setting = setting_of(path, state, {name: state[name].float() for name in BOXES})
-    field = build(spec_in(setting, "voxels", VoxelsSizes(sides[0], degree), clip))
+    field = build(spec_in(path, setting, "voxels", VoxelsSizes(sides[0], degree), clip))
     assert isinstance(field, VoxelsField)
     blocks = field.spec.sizes.blocks_per_side
     padded = nn.functional.pad(volume.permute(3, 2, 1, 0), (0, 0, *(0, blocks * BLOCK - sides[0]) * 3))

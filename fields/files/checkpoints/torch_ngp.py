@@ -23,7 +23,7 @@ from fieldcast.fields.files.checkpoints.cascades import (
     cascade_count,
     occupancy_of_bits,
 )
-from fieldcast.fields.files.checkpoints.named import Shape, checked_tensors, tensors_of
+from fieldcast.fields.files.checkpoints.named import Shape, checked_spec, checked_tensors, tensors_of
 from fieldcast.fields.heads import DensityActivation
 from fieldcast.fields.kernels.hashgrid import hash_levels
 from fieldcast.fields.kinds import build
@@ -78,7 +78,7 @@ def read_torch_ngp(path: Path, found: Any) -> HashgridField:
     sizes = sizes_of(path, state, tensors, setting.half)
     shapes = network_shapes(tensors, sizes.levels * sizes.channels)
     checked_tensors(path, {n: tensors[n] for n in shapes}, shapes, "torch-ngp model")
-    field = build(spec_in(setting, "hashgrid", sizes))
+    field = build(spec_in(path, setting, "hashgrid", sizes))
     assert isinstance(field, HashgridField)
     with torch.no_grad():
         field.encoding.table.copy_(tensors[TABLE])
@@ -110,7 +110,7 @@ def setting_of(path: Path, state: dict[str, Tensor], tensors: dict[str, Tensor])
         space = Space(tuple(box), up=UP)
     except InputError as error:
         raise InputError(f"{path}: aabb_train: {error}") from None
-    half = box[3] if [-box[3]] * 3 + [box[3]] * 3 == box else None
+    half = box[3] if [-box[3]] * 3 + [box[3]] * 3 == box and 1e-6 < box[3] < 1e6 else None
     occupancy = None
     if half is not None and BITS in state:
         occupancy = _occupancy(path, state[BITS], half)
@@ -125,7 +125,7 @@ def _occupancy(path: Path, bits: Tensor, half: float) -> Occupancy | None:
     count = cascade_count(half)
     side = round((bits.numel() * 8 / count) ** (1 / 3)) if bits.dim() == 1 else 0
     # A grid that is no power of two has no Morton order that fills it.
-    if bits.dtype != torch.uint8 or side not in (8, 16, 32, 64, 128, 256, 512) or side**3 * count != bits.numel() * 8:
+    if bits.dtype != torch.uint8 or side not in (8, 16, 32, 64, 128, 256) or side**3 * count != bits.numel() * 8:
         raise InputError(f"{path}: {BITS}: expected {count} grids of bits, found {list(bits.shape)} of {bits.dtype}")
     return occupancy_of_bits(bits, half, side, side) if bool(bits.any()) else None
 
@@ -175,15 +175,16 @@ def network_shapes(tensors: dict[str, Tensor], encoded: int | None) -> dict[str,
     return shapes
 
 
-def spec_in(setting: Setting, kind: str, sizes: Any, clip: tuple[float, float] | None = None) -> FieldSpec:
-    """The spec of a model: density is e^logit, in its own unit."""
-    return FieldSpec(
+def spec_in(path: Path, setting: Setting, kind: str, sizes: Any, clip: tuple[float, float] | None = None) -> FieldSpec:
+    """The spec of a model: density is e^logit, in its own unit. Raises InputError for sizes out of range."""
+    spec = FieldSpec(
         kind=kind,
         sizes=sizes,
         space=setting.space,
         density=DensityActivation("exp", scale=setting.space.unit, clip=clip),
         occupancy=setting.occupancy.resolution if setting.occupancy else FieldSpec.occupancy,
     )
+    return checked_spec(path, spec)
 
 
 @torch.no_grad()
