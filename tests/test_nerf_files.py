@@ -383,3 +383,15 @@ def test_commands_take_checkpoints(tmp_path: Path, capsys: pytest.CaptureFixture
     back = ("--size", "layers=2", "--size", "width=16", "--size", "skip=0", "--steps", "2", "--views", "1")
     code, _, err = run(capsys, "convert", tmp_path / "b.safetensors", tmp_path / "d.safetensors", "--to", "nerf", *back)
     assert code == 0, err
+
+
+def test_conversions_look_from_where_it_was_seen(tmp_path: Path) -> None:
+    """From above the ground, as the cameras of NeRF-Synthetic; in device coordinates nobody knows from where."""
+    torch.manual_seed(3)
+    torch.save({"model_fine_state_dict": rebuilt()}, tmp_path / "a.ckpt")
+    views = fieldcast.open(tmp_path / "a.ckpt").views
+    assert views is not None
+    torch.testing.assert_close(views.centers.norm(dim=-1), torch.full((len(views),), 4.03))
+    assert float(views.centers[:, 2].min()) > 0 and float(views.centers.mean(0)[:2].norm()) < 0.2
+    (tmp_path / "config.yml").write_text("dataset: {no_ndc: false}\n")
+    assert fieldcast.open(tmp_path / "a.ckpt").views is None

@@ -4,8 +4,8 @@ Letters: W the width of the trunk, e that of encoded positions. Both evaluate fr
 are; a field knows points of its box, [-1, 1]^3. The box is the one that others use for NeRF-Synthetic, so that x = 1.5
 n: the frequencies are so much higher, and so are the weights of the positions themselves.
 
-What neither a checkpoint nor the settings beside it say is taken to be as in NeRF-Synthetic: that box, and white behind
-it. A model of an LLFF scene in normalised device coordinates opens in those, and says so.
+What neither a checkpoint nor the settings beside it say is taken to be as in NeRF-Synthetic: that box, cameras above
+the ground, and white behind it. A model of an LLFF scene in normalised device coordinates opens in those, and says so.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from fieldcast.errors import InputError
+from fieldcast.fields.cameras import Cameras, orbit
 from fieldcast.fields.field import Field
 from fieldcast.fields.files.checkpoints.named import checked_spec
 from fieldcast.fields.files.checkpoints.nerf_settings import settings_beside
@@ -113,6 +114,7 @@ def read_nerf(path: Path, found: dict[str, Any]) -> NerfField:
     field = build(spec)
     assert isinstance(field, NerfField)
     field.notes = settings.notes
+    field.views = None if settings.ndc or BOX in found else synthetic_views(spec.space)
     with torch.no_grad():
         for place, (layer, name) in enumerate(zip(our_layers(field), theirs, strict=True)):
             weight = tensors[f"{name}.weight"]
@@ -126,6 +128,16 @@ def read_nerf(path: Path, found: dict[str, Any]) -> NerfField:
 def our_layers(field: Field) -> list[nn.Linear]:
     """All layers of a field, the trunk's first."""
     return [layer for layer in field.modules() if isinstance(layer, nn.Linear)]
+
+
+def synthetic_views(space: Space, count: int = 60) -> Cameras:
+    """Cameras where those of NeRF-Synthetic are: on the upper half of a sphere about the scene, evenly.
+
+    Nobody has seen it from below, where a network says anything: conversions must not learn from there.
+    """
+    place = (torch.arange(count) + 0.5) / count
+    azimuth = torch.arange(count) * (math.pi * (3 - 5**0.5))  # the golden angle
+    return orbit(space, azimuth, place.asin(), 4.03, width=400, height=400, fov=0.6911)
 
 
 def half_side(path: Path, found: dict[str, Any]) -> float:
