@@ -8,6 +8,7 @@ from typing import Any
 
 from fieldcast.errors import InputError
 from fieldcast.fields.field import Field
+from fieldcast.fields.files.checkpoints.fieldcast_run import holds_run, read_run
 from fieldcast.fields.files.checkpoints.gaussians import holds_gaussians, read_gaussian_checkpoint
 from fieldcast.fields.files.checkpoints.nerf_pytorch import holds_nerf, read_nerf
 from fieldcast.fields.files.checkpoints.nerfstudio import CONFIG, newest_checkpoint
@@ -16,6 +17,7 @@ from fieldcast.fields.splats import Splats
 
 CHECKPOINTS = (".ckpt", ".pt", ".pth", ".tar")
 READERS: dict[str, tuple[Callable[[Any], bool], Callable[[Path, Any], Field | Splats]]] = {
+    "fieldcast in nerfstudio": (holds_run, read_run),
     "gsplat, splatfacto": (holds_gaussians, read_gaussian_checkpoint),
     "nerf-pytorch": (holds_nerf, read_nerf),
 }
