@@ -59,4 +59,4 @@ $(NERFSTUDIO): pyproject.toml constraints-nerfstudio.txt tests/nerfstudio/torchv
 
 # They have settings of their own: nerfstudio warns of much, and the warnings of this project's tests are errors.
 test-nerfstudio: nerfstudio
-	build/nerfstudio/bin/python -m pytest --config-file tests/nerfstudio/pytest.ini $(ARGS)
+	build/nerfstudio/bin/python -m pytest --config-file tests/nerfstudio/pytest.ini tests/nerfstudio $(ARGS)

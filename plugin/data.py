@@ -32,9 +32,13 @@ class FieldDataManager(VanillaDataManager):
         cut_out = has_transparent_parts(found.image_filenames[0])
         kept = replace(found, alpha_color=None) if cut_out else found
         dataset = self.dataset_type(dataparser_outputs=kept, scale_factor=self.config.camera_res_scale_factor)
-        known, background = Views.of(dataset.metadata), color_of(found.alpha_color) if cut_out else BLACK
-        cameras = our_cameras(dataset.cameras)
-        dataset.metadata[KEY] = replace(known, cameras=cameras, cut_out=cut_out, background=background)
+        dataset.metadata[KEY] = replace(
+            Views.of(dataset.metadata),
+            cameras=our_cameras(dataset.cameras),
+            cut_out=cut_out,
+            background=color_of(found.alpha_color) if cut_out else BLACK,
+            data=self.config.data,
+        )
         return dataset
 
 

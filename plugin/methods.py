@@ -12,9 +12,12 @@ from nerfstudio.plugins.types import MethodSpecification
 from fieldcast.fields.fit import STEPS
 from fieldcast.fields.kinds import KINDS
 from fieldcast.plugin.data import FieldDataManagerConfig
+from fieldcast.plugin.distilling import DistillModelConfig
 from fieldcast.plugin.model import FieldModelConfig
 from fieldcast.plugin.rates import optimizers
+from fieldcast.plugin.renders import RendersConfig
 
+DISTILL_STEPS = 500  # between those of the kinds that learn quickly and slowly
 ABOUT = {
     "mlp": "a small network of positions (NeRF's, in PVD's size)",
     "hashgrid": "a hash grid and two small networks (Instant-NGP)",
@@ -49,6 +52,13 @@ def method(kind: str) -> MethodSpecification:
     return MethodSpecification(trainer(kind, data, model, STEPS), f"fieldcast: {ABOUT[kind]}")
 
 
+def distilling() -> MethodSpecification:
+    """The method whose teacher is another scene; pictures of that are there to look at, not to learn from."""
+    data = FieldDataManagerConfig(dataparser=RendersConfig(), train_num_rays_per_batch=64)
+    settings = trainer("distill", data, DistillModelConfig(), DISTILL_STEPS)
+    return MethodSpecification(settings, "fieldcast: any field as another kind, by distillation, watched in the viewer")
+
+
 mlp = method("mlp")
 hashgrid = method("hashgrid")
 vm = method("vm")
@@ -57,3 +67,4 @@ voxels = method("voxels")
 planes = method("planes")
 hybrid = method("hybrid")
 nerf = method("nerf")
+distill = distilling()

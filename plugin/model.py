@@ -63,8 +63,9 @@ class FieldModel(Model):
         super().populate_modules()
         self.views = Views.of(self.kwargs.get("metadata"))
         self.generator = torch.Generator().manual_seed(torch.initial_seed() % 2**63)
-        self.field = self.new_field()
         self.fitting: Fitting | None = None
+        self.field = self.new_field()
+        self.loaded = False  # from a checkpoint
         self.is_another = False  # than the configuration asks for: a checkpoint brought it
 
     def new_field(self) -> Field:
@@ -116,7 +117,7 @@ class FieldModel(Model):
         self.field.views = None if self.views.cameras is None else self.views.cameras.undistorted()
         manager = pipeline.datamanager
         self.fitting = Fitting.of(
-            self.field, self.views.cameras, manager.get_train_rays_per_batch(), self.generator, self.was_loaded
+            self.field, self.views.cameras, manager.get_train_rays_per_batch(), self.generator, self.loaded
         )
 
         def prepare_step(step: int) -> None:
@@ -185,11 +186,6 @@ class FieldModel(Model):
 
     # --- saving and loading
 
-    @property
-    def was_loaded(self) -> bool:
-        """Whether the field knows where it is empty: then it was trained before."""
-        return not self.field.occupancy.is_full()
-
     def state_dict(self, *args: Any, prefix: str = "", **kwargs: Any) -> dict[str, Any]:
         """nerfstudio's, with what rebuilds the field beside its tensors."""
         found: dict[str, Any] = super().state_dict(*args, prefix=prefix, **kwargs)
@@ -201,6 +197,7 @@ class FieldModel(Model):
     def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False) -> Any:
         """Strict, whatever is asked for: nerfstudio asks again, less strictly, after a RuntimeError."""
         loaded = field_of_state(Path("checkpoint"), state_dict)
+        self.loaded = True
         shapes = [{name: value.shape for name, value in f.state_dict().items()} for f in (self.field, loaded)]
         self.is_another = loaded.spec.kind != self.field.spec.kind or shapes[0] != shapes[1]
         if self.is_another:

@@ -92,12 +92,16 @@ def viewpoints(scene: Field | Renderable, count: int, seed: int, longest: int) -
 
 
 def draw(scene: Field | Renderable, cameras: Cameras, folder: Path) -> None:
-    """All pictures, in a folder that is there when they all are; with transparent parts if the world ends at the box."""
+    """All pictures, in a folder that is there when they all are; transparent where a bounded world ends."""
     folder.parent.mkdir(parents=True, exist_ok=True)
-    with atomic_folder(folder) as stump:
-        for index, image in enumerate(render(scene, cameras)):
-            picture = straight(image, scene) if scene.space.bounded else image.rgb
-            save_png(picture.clamp(0, 1).cpu(), stump / f"{index:04d}.png")
+    try:
+        with atomic_folder(folder) as stump:
+            for index, image in enumerate(render(scene, cameras.to(scene.device))):
+                picture = straight(image, scene) if scene.space.bounded else image.rgb
+                save_png(picture.clamp(0, 1).cpu(), stump / f"{index:04d}.png")
+    except OSError:
+        if not folder.is_dir():  # somebody else rendered them meanwhile
+            raise
 
 
 def straight(image: Image, scene: Field | Renderable) -> Tensor:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -22,12 +23,14 @@ class Views:
     """cameras: in nerfstudio's frame; None where a lens is none of ours. cut_out: the pictures show an object alone.
 
     background: what is seen where nothing is, sRGB 0..1. space: where the scene is, if more is known than its box.
+    data: what the pictures were read from, or rendered.
     """
 
     cameras: Cameras | None = None
     cut_out: bool = False
     background: Vector3 = BLACK
     space: Space | None = None
+    data: Path | None = None
 
     @staticmethod
     def of(metadata: Mapping[str, Any] | None) -> Views:
