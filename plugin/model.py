@@ -132,11 +132,11 @@ class FieldModel(Model):
         target = self.premultiplied(batch["image"])
         background = outputs.get("background", self.background())
         loss = photometric_loss(self.field, outputs["rgb"], target, background.expand_as(outputs["rgb"]))
-        if (
-            self.training and not loss.requires_grad
-        ):  # rays through nothing, which nerfstudio differentiates all the same
-            loss = loss + 0 * next(self.field.parameters()).sum()
-        return {"rgb_loss": loss}
+        return {"rgb_loss": self.differentiable(loss)}
+
+    def differentiable(self, loss: Tensor) -> Tensor:
+        """The loss: of rays through nothing it has no gradient, which nerfstudio asks for all the same."""
+        return loss if loss.requires_grad else loss + 0 * next(self.field.parameters()).sum()
 
     def get_metrics_dict(self, outputs: Outputs, batch: dict[str, Any]) -> dict[str, Any]:
         rgb, target = outputs["rgb"].detach(), self.premultiplied(batch["image"])
