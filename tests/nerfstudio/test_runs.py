@@ -12,6 +12,7 @@ import torch
 from click.testing import CliRunner
 from nerfstudio.data.scene_box import OrientedBox
 from nerfstudio.scripts.render import DatasetRender
+from nerfstudio.scripts.viewer import run_viewer
 from nerfstudio.utils.eval_utils import eval_setup
 
 import fieldcast
@@ -92,8 +93,8 @@ def with_small_pictures(config: Any) -> Any:
     return config
 
 
-@pytest.mark.parametrize("kind", KINDS)
-def test_every_kind_goes_there_and_back(kind: str, tmp_path: Path) -> None:
+def small(kind: str) -> Field:
+    """A field of some kind that has something of all that a field can have."""
     spec = default_spec(kind, space=Space((-1, -2, -1, 3, 1, 1), "sphere", (0, 1, 0)), background=(0.2, 0.4, 0.6))
     cells = torch.zeros((128,) * 3, dtype=torch.bool)
     cells[40:80, 40:80, 40:80] = True
@@ -102,10 +103,16 @@ def test_every_kind_goes_there_and_back(kind: str, tmp_path: Path) -> None:
     pose = torch.eye(4)[:3].repeat(2, 1, 1)
     pose[1, 0, 3] = 0.5
     field.views = Cameras(pose, torch.tensor([[30.0, 31.0, 16.0, 12.0]] * 2), size)
+    return field
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_kind_goes_there_and_back(kind: str, tmp_path: Path) -> None:
+    field = small(kind)
     write_run(field, tmp_path / "run")
     back = fieldcast.open(tmp_path / "run")
     assert same(back, field)
-    assert back.views is not None and torch.equal(back.views.c2w, field.views.c2w)
+    assert back.views is not None and field.views is not None and torch.equal(back.views.c2w, field.views.c2w)
     if kind == "voxels":  # of which only some blocks are stored, fewer than its method would train
         found = eval_setup(tmp_path / "run" / "config.yml", update_config_callback=with_small_pictures)[1].model.field
         assert same(found, field)
@@ -141,3 +148,31 @@ def test_any_method_learns_from_pictures_of_a_field(run: Path, trained: Any, off
         config.pipeline.model.num_coarse_samples = config.pipeline.model.num_importance_samples = 8
 
     assert trained("vanilla-nerf", 2, change).is_file()
+
+
+class EnoughError(Exception):
+    """Ends what would go on for ever."""
+
+
+def test_the_viewer_opens_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`ns-viewer`, up to where it waits for somebody to look."""
+    write_run(small("hashgrid"), tmp_path / "run")
+    started = []
+
+    class Seen(run_viewer.ViewerState):  # type: ignore[misc]
+        def __init__(self, *args: Any, **kwargs: Any) -> None:
+            super().__init__(*args, **kwargs)
+            started.append(self)
+
+    class Clock:
+        @staticmethod
+        def sleep(_: float) -> None:
+            raise EnoughError
+
+    monkeypatch.setattr(run_viewer, "ViewerState", Seen)
+    monkeypatch.setattr(run_viewer, "time", Clock)
+    with pytest.raises(EnoughError):
+        run_viewer.RunViewer(load_config=tmp_path / "run" / "config.yml").main()
+    (viewer,) = started
+    viewer.viser_server.stop()
+    assert viewer.pipeline.model.field.spec.kind == "hashgrid"
