@@ -41,11 +41,11 @@ class RendersConfig(DataParserConfig):
     _target: type = field(default_factory=lambda: Renders)
     data: Path = Path("lego.safetensors")
     """A scene: whatever `fieldcast info` opens, such as a field, splats or a run of nerfstudio."""
-    views: int = 16
+    views: int = 12
     """Pictures to learn from."""
-    eval_views: int = 4
+    eval_views: int = 3
     """Pictures to evaluate on, from other places."""
-    size: int = 160
+    size: int = 128
     """The longer side of the pictures, pixels."""
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -66,9 +67,9 @@ def test_its_pictures_are_ours(run: Path, field: Field, tmp_path: Path) -> None:
         load_config=run / "config.yml", output_path=tmp_path, split="test", image_format="png",
         rendered_output_names=["rgb", "depth"],
     ).main()  # fmt: skip
-    cameras = viewpoints(field, 4, 1, 160)
+    cameras = viewpoints(field, 3, 1, 128)
     pictures = sorted((tmp_path / "test" / "rgb").rglob("*.png"))
-    assert len(pictures) == 4
+    assert len(pictures) == 3
     for path, ours in zip(pictures, render(field, cameras), strict=True):
         theirs = imageio.imread(path)[..., :3].astype(float) / 255
         assert np.abs(theirs - ours.rgb.clamp(0, 1).numpy()).max() < 0.02
@@ -169,6 +170,8 @@ def test_the_viewer_opens_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
         def sleep(_: float) -> None:
             raise EnoughError
 
+    opened = partial(eval_setup, update_config_callback=with_small_pictures)
+    monkeypatch.setattr(run_viewer, "eval_setup", opened)
     monkeypatch.setattr(run_viewer, "ViewerState", Seen)
     monkeypatch.setattr(run_viewer, "time", Clock)
     with pytest.raises(EnoughError):
