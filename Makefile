@@ -1,5 +1,6 @@
 # make test    everything that must hold before a change goes in
 # make demo    a scene made from nothing, fitted, converted and rendered, in demo-out/
+# make test-nerfstudio   the tests of what runs inside of nerfstudio, in build/nerfstudio
 # make peers   build/peers, where fieldcast and what benchmarks/ compares it with can both be imported
 #
 # PYTHON=python3.12 picks the interpreter that .venv is made with; ARGS="-k vm -x" is passed on to pytest.
@@ -9,8 +10,9 @@ BIN := .venv/bin
 INSTALLED := .venv/installed
 TYPES := build/types/fieldcast
 PEERS := build/peers/installed
+NERFSTUDIO := build/nerfstudio/installed
 
-.PHONY: env lint test demo peers
+.PHONY: env lint test demo peers nerfstudio test-nerfstudio
 
 env: $(INSTALLED) $(TYPES)
 
@@ -44,3 +46,17 @@ $(PEERS): pyproject.toml constraints.txt benchmarks/peers.txt
 	build/peers/bin/python -m pip install --constraint constraints.txt --editable .
 	build/peers/bin/python -m pip install --no-deps --requirement benchmarks/peers.txt
 	touch $@
+
+nerfstudio: $(NERFSTUDIO)
+
+$(NERFSTUDIO): pyproject.toml constraints-nerfstudio.txt tests/nerfstudio/torchvision_on_cpu.py
+	test -x build/nerfstudio/bin/python || $(PYTHON) -m venv build/nerfstudio
+	build/nerfstudio/bin/python -m pip install --upgrade "pip>=24" "setuptools>=77"
+	build/nerfstudio/bin/python -m pip install --constraint constraints-nerfstudio.txt \
+		--editable ".[nerfstudio]" pytest pytest-timeout
+	build/nerfstudio/bin/python tests/nerfstudio/torchvision_on_cpu.py
+	touch $@
+
+# They have settings of their own: nerfstudio warns of much, and the warnings of this project's tests are errors.
+test-nerfstudio: nerfstudio
+	build/nerfstudio/bin/python -m pytest --config-file tests/nerfstudio/pytest.ini tests/nerfstudio $(ARGS)

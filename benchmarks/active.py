@@ -19,7 +19,7 @@ import measure
 import torch
 
 import fieldcast
-from fieldcast.distill.active import Levels, distill_active
+from fieldcast.distill.active import Levels, active_training
 from fieldcast.distill.convert import RECIPES, Recipe, convert
 from fieldcast.distill.fidelity import compare, comparison_views
 from fieldcast.fields.field import Field
@@ -88,7 +88,7 @@ def main() -> None:
     torch.set_num_threads(options.threads)
     teacher = fieldcast.open(options.teacher)
     for name, levels in ABLATION.items():
-        RECIPES[name] = Recipe(partial(distill_active, levels=levels), RECIPES["active"].steps)
+        RECIPES[name] = Recipe(partial(active_training, levels=levels), RECIPES["active"].steps)
     results = []
     for kind in options.kinds.split(","):
         convert(teacher, kind, recipe="active", steps=6)  # compiles what is not compiled yet

@@ -12,12 +12,16 @@ from fieldcast.cli import options
 from fieldcast.cli.arguments import check_page, checkpoint_of, opened_scene, provenance
 from fieldcast.cli.results import Output, conclude, show
 from fieldcast.console import Console
+from fieldcast.errors import InputError
+
 
 
 @click.command()
 @click.argument("source", metavar="IN", type=click.Path(path_type=Path))
 @click.argument("out", type=click.Path(path_type=Path))
-@click.option("--to", "kind", required=True, metavar="KIND", help=f"One of {options.KIND_NAMES}, splats, mesh.")
+@click.option(
+    "--to", "kind", required=True, metavar="KIND", help=f"One of {options.KIND_NAMES}, splats, mesh, nerfstudio."
+)
 @options.RECIPE
 @options.TRAINING_STEPS
 @click.option("--target-db", type=click.FloatRange(1, 100), help="Train until the fidelity is so many dB.")
@@ -47,7 +51,8 @@ def convert(
     """A field, splats or a textured mesh to another kind, format or other sizes, without images.
 
     Ends with a report: how faithful the result is to its source on views that were not trained on. Meshes are .glb,
-    .obj or .ply, in the world frame of the field; their sizes are resolution, faces and texture.
+    .obj or .ply, in the world frame of the field; their sizes are resolution, faces and texture. To nerfstudio, any
+    field is written as it is, as a run for ns-viewer and ns-render (with our plug-in): OUT is a folder.
 
     \b
     fieldcast convert lego.safetensors lego-mlp.safetensors --to mlp
@@ -58,14 +63,18 @@ def convert(
     fieldcast convert lego.safetensors lego.th --to tensorf
     fieldcast convert capture.spz capture.safetensors --to hashgrid
     fieldcast convert spot.glb spot.safetensors --to hashgrid
+    fieldcast convert lego.safetensors lego-run --to nerfstudio
     """
     from fieldcast.distill.scenes import SPLATS, How, convert_scene, spec_for
-    from fieldcast.fields.files import ancestry, check_out, export_of, is_textured, save, sha256
+    from fieldcast.fields.files import RUN, ancestry, check_out, export_of, is_textured, save, sha256
 
     how = How(**training, checkpoint=checkpoint_of(out), textured=is_textured(out))
     check_out(out, kind, force)
     check_page(page, force)
     teacher = opened_scene(console, source, device, allow_outside)
+    if kind == RUN:
+        hand_over(console, teacher, out, force, as_it_is=how.is_silent() and not sizes)
+        return
     made_from = provenance(str(source), sha256(source), ancestry(source))
     start = time.perf_counter()
     export = export_of(out)
@@ -80,6 +89,20 @@ def convert(
     # Some formats round numbers or know of no empty cells: what counts is what the file holds.
     kept = opened_scene(console, out, device) if kind == SPLATS or export else student
     conclude(console, teacher, kept, run, made_from, Output(out, page, force, views, how.seed))
+
+
+def hand_over(console: Console, scene: Any, out: Path, force: bool, as_it_is: bool) -> None:
+    """Writes a field as a run of nerfstudio; as_it_is: whether nothing was said of training or sizes."""
+    from fieldcast.fields.field import Field
+    from fieldcast.fields.files import write_run
+
+    if not isinstance(scene, Field):
+        raise InputError("only fields become runs of nerfstudio; convert to a field first, with --to hashgrid")
+    if not as_it_is:
+        raise InputError("--to nerfstudio: a field is written as it is; convert it first for other sizes")
+    write_run(scene, out, force)
+    facts = {"out": str(out), "kind": scene.spec.kind, "parameters": scene.parameter_count()}
+    show(console, f"{out}: ns-viewer --load-config {out / 'config.yml'}", facts)
 
 
 @click.command()

@@ -45,7 +45,7 @@ from fieldcast.distill.pvd import (
     point_loss,
     ray_error,
     ray_loss,
-    train,
+    training,
 )
 from fieldcast.distill.viewpoints import small_turns
 from fieldcast.fields.cameras import Cameras
@@ -53,6 +53,7 @@ from fieldcast.fields.field import Field
 from fieldcast.fields.fit import sample_budget
 from fieldcast.fields.kernels.compositing import ray_of_sample, ray_weights
 from fieldcast.fields.progress import Progress, silent
+from fieldcast.fields.training import Training
 
 HARD_CAMERAS, TURN = CAMERAS // 10, math.pi / 20
 HARD_RAYS = 10  # one in so many is hard, and to so many comes one of those
@@ -70,7 +71,7 @@ class Levels:
     points: bool = True
 
 
-def distill_active(
+def active_training(
     teacher: Field,
     student: Field,
     *,
@@ -81,10 +82,10 @@ def distill_active(
     resume: bool = False,
     progress: Progress = silent,
     levels: Levels = Levels(),
-) -> Field:
-    """Trains `student` in place to be `teacher`; both know their occupancy, which must be the same.
+) -> Training:
+    """What trains `student` in place to be `teacher`; both know their occupancy, which must be the same.
 
-    again: it was taught before, and goes on from where it is.
+    again: it was taught before, and goes on from where it is. progress: of asking the teacher.
     """
     budget = sample_budget(student)
     course = Course(teacher, seed, min(POOL, max(budget, steps * budget // ROUNDS)), levels, progress)
@@ -101,9 +102,9 @@ def distill_active(
         kept = telling(teacher, lesson, sigma.detach()) if levels.points else slice(None)
         return point_loss(teacher, student, lesson, features, rgb, stage.feature, kept) + ray_loss(student, error)
 
-    run = Run(steps, seed, again, checkpoint, resume, progress)
+    run = Run(steps, seed, again, checkpoint, resume)
     identity = {"recipe": "active", "levels": asdict(levels)}
-    return train(teacher, student, loss, run, state=course.state, identity=identity)
+    return training(teacher, student, loss, run, state=course.state, identity=identity)
 
 
 class Course:

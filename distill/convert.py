@@ -12,9 +12,9 @@ import torch
 from torch import Tensor, nn
 
 from fieldcast.distill import fast, pvd
-from fieldcast.distill.active import distill_active
-from fieldcast.distill.fast import distill_fast
-from fieldcast.distill.pvd import distill_pvd
+from fieldcast.distill.active import active_training
+from fieldcast.distill.fast import fast_training
+from fieldcast.distill.pvd import pvd_training
 from fieldcast.errors import FieldcastError, InputError
 from fieldcast.fields.composed import origin
 from fieldcast.fields.field import Field
@@ -23,21 +23,21 @@ from fieldcast.fields.kinds.voxels import VoxelsField, VoxelsSizes
 from fieldcast.fields.occupancy import Occupancy, cell_density, threshold
 from fieldcast.fields.progress import Progress, silent
 from fieldcast.fields.spec import FieldSpec
-from fieldcast.fields.training import require_checkpoint
+from fieldcast.fields.training import Training, require_checkpoint
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """distill: trains a student in place. steps: how many a kind takes unless told otherwise."""
+    """training: what trains a student in place. steps: how many a kind takes unless told otherwise."""
 
-    distill: Callable[..., Field]
+    training: Callable[..., Training]
     steps: Callable[[str], int]
 
 
 RECIPES = {
-    "fast": Recipe(distill_fast, lambda kind: fast.TUNED[kind].steps),
-    "pvd": Recipe(distill_pvd, lambda kind: pvd.STEPS),
-    "active": Recipe(distill_active, lambda kind: pvd.STEPS),
+    "fast": Recipe(fast_training, lambda kind: fast.TUNED[kind].steps),
+    "pvd": Recipe(pvd_training, lambda kind: pvd.STEPS),
+    "active": Recipe(active_training, lambda kind: pvd.STEPS),
 }
 
 
@@ -117,7 +117,7 @@ class Pair:
         progress: Progress = silent,
     ) -> None:
         """One whole schedule of `steps`."""
-        self.recipe.distill(
+        training = self.recipe.training(
             self.teacher,
             self.student,
             steps=steps,
@@ -127,6 +127,7 @@ class Pair:
             resume=resume,
             progress=progress,
         )
+        training.run(progress)
         self.taught = True
 
     def finished(self, seed: int, progress: Progress = silent) -> Field:

@@ -81,7 +81,7 @@ TUNED = {
 }
 
 
-def distill_fast(
+def fast_training(
     teacher: Field,
     student: Field,
     *,
@@ -91,10 +91,10 @@ def distill_fast(
     checkpoint: Path | None = None,
     resume: bool = False,
     progress: Progress = silent,
-) -> Field:
-    """Trains `student` in place to be `teacher`; both know their occupancy, which must be the same.
+) -> Training:
+    """What trains `student` in place to be `teacher`; both know their occupancy, which must be the same.
 
-    again: it was taught before, and goes on from where it is.
+    again: it was taught before, and goes on from where it is. progress: of asking the teacher.
     """
     teacher.requires_grad_(False)
     if not again:
@@ -103,8 +103,7 @@ def distill_fast(
     course = Course(teacher, student, tuning, steps, seed, progress)
     if isinstance(student, VoxelsField) and not (again or resume):
         start_from_means(student, course.points(0))
-
-    Training(
+    return Training(
         student,
         course.loss,
         cosine(steps, FINAL_RATE),
@@ -116,8 +115,7 @@ def distill_fast(
         identity={"recipe": "fast", "teacher": fingerprint(teacher) if checkpoint else ""},
         checkpoint=checkpoint,
         resume=resume,
-    ).run(progress)
-    return student
+    )
 
 
 def learning_rates(student: Field, tuning: Tuning, steps: int) -> list[tuple[list[nn.Parameter], float]]:

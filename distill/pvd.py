@@ -51,7 +51,7 @@ FEATURE_WEIGHT, FEATURE_DECAY = 0.002, 0.995
 FINAL_RATE = 7e-5
 
 
-def distill_pvd(
+def pvd_training(
     teacher: Field,
     student: Field,
     *,
@@ -61,10 +61,10 @@ def distill_pvd(
     checkpoint: Path | None = None,
     resume: bool = False,
     progress: Progress = silent,
-) -> Field:
-    """Trains `student` in place to be `teacher`; both know their occupancy, which must be the same.
+) -> Training:
+    """What trains `student` in place to be `teacher`; both know their occupancy, which must be the same.
 
-    again: it was taught before, and goes on from where it is.
+    again: it was taught before, and goes on from where it is. progress: of asking the teacher.
     """
     budget = sample_budget(student)
     lessons = Lessons(teacher, seed, pool_size(max(budget, steps * budget // USES)), progress)
@@ -75,14 +75,14 @@ def distill_pvd(
             return stage.feature * feature_loss(teacher, student, lesson)
         return block_loss(teacher, student, lesson, backgrounds(lesson, generator), stage.feature, stage.rendered)
 
-    run = Run(steps, seed, again, checkpoint, resume, progress)
-    return train(teacher, student, loss, run, state={"lessons": lessons.place}, identity={"recipe": "pvd"})
+    run = Run(steps, seed, again, checkpoint, resume)
+    return training(teacher, student, loss, run, state={"lessons": lessons.place}, identity={"recipe": "pvd"})
 
 
 @dataclass(frozen=True)
 class Run:
     """How long, with which random numbers; whether the student was taught before; where resumable state is kept, and
-    whether to continue it; who is told.
+    whether to continue it.
     """
 
     steps: int
@@ -90,10 +90,9 @@ class Run:
     again: bool
     checkpoint: Path | None
     resume: bool
-    progress: Progress
 
 
-def train(
+def training(
     teacher: Field,
     student: Field,
     loss: Callable[[int, torch.Generator], Tensor],
@@ -101,12 +100,12 @@ def train(
     *,
     state: dict[str, Tensor],
     identity: dict[str, Any],
-) -> Field:
-    """Trains `student` as published, whatever the losses of its steps; state, identity: as in `Training`."""
+) -> Training:
+    """What trains `student` as published, whatever the losses of its steps; state, identity: as in `Training`."""
     teacher.requires_grad_(False)
     if not run.again:
         copy_networks(teacher, student)
-    Training(
+    return Training(
         student,
         loss,
         cosine(run.steps, FINAL_RATE),
@@ -118,8 +117,7 @@ def train(
         identity={**identity, "teacher": fingerprint(teacher) if run.checkpoint else ""},
         checkpoint=run.checkpoint,
         resume=run.resume,
-    ).run(run.progress)
-    return student
+    )
 
 
 def pool_size(points: int) -> int:

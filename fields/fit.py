@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import dataclass
+from dataclasses import field as attribute
 from pathlib import Path
 
 import torch
@@ -17,7 +19,7 @@ from fieldcast.fields.kinds import build, default_spec
 from fieldcast.fields.occupancy import Occupancy, threshold, unravel
 from fieldcast.fields.progress import Progress, silent
 from fieldcast.fields.rendering.rays import composite
-from fieldcast.fields.rendering.sampling import Sampler
+from fieldcast.fields.rendering.sampling import Sampler, Samples
 from fieldcast.fields.rendering.visibility import visible
 from fieldcast.fields.scenes.scene import Scene
 from fieldcast.fields.space import Space
@@ -25,7 +27,9 @@ from fieldcast.fields.spec import FieldSpec
 from fieldcast.fields.training import Training, cosine, require_checkpoint
 
 STEPS = 3000
+FINAL_RATE = 1e-4
 REFRESH = 16  # steps between looks at where the field is empty, and at how much of it is hidden
+WARMUP = 16  # of those looks go all over
 LOOKS = 1 << 15  # cells that are looked at each time: any ones, and as many of those that were occupied
 GENTLE = 2e-3  # the learning rate of networks of colours whose samples all lie at the surface
 HIDDEN = 0.4  # of the samples: from here on it pays to find out which they are, and to train on the others alone
@@ -70,34 +74,26 @@ def fit(
         field = field.allocate(within)  # sparse kinds store nothing elsewhere
     pixels = Pixels(scene, device)
     tracker = OccupancyTracker(field, scene.cameras, within)
-    budget = sample_budget(field)
-    rays, hidden = torch.tensor([512]), torch.zeros(1)
+    lot = Lot(field)
 
     def loss(step: int, generator: torch.Generator) -> Tensor:
         if step % REFRESH == 0:
-            tracker.update(generator, warmup=step < 16 * REFRESH)
-        batch, target = pixels.sample(int(rays), generator)
+            tracker.update(generator, warmup=step < WARMUP * REFRESH)
+        batch, target = pixels.sample(int(lot.rays), generator)
         background = torch.rand(len(batch), 3, generator=generator).to(device)
-        samples = Sampler.of(field)(batch, generator, jitter=True)
-        rays.copy_((rays * budget / max(len(samples), 1)).clamp(rays / 2, rays * 2).clamp(64, 1 << 14).long())
-        if hidden > HIDDEN or step % REFRESH == 0:
-            everything, (samples, _) = len(samples), visible(lambda part: (field_density(field, part.x),), samples)
-            hidden.fill_(1 - len(samples) / max(everything, 1))
-        sigma, rgb = field.decode(field.features(samples.x), samples.d)
-        seen = composite(sigma, rgb, samples, background)
-        error = (seen.rgb - target[:, :3] - (1 - target[:, 3:]) * background).square().mean()
-        penalty = field.regularizer()
-        return error if penalty is None else error + penalty
+        samples = lot.samples(batch, generator, look=step % REFRESH == 0)
+        seen = composite(*field.decode(field.features(samples.x), samples.d), samples, background)
+        return photometric_loss(field, seen.rgb, target, background)
 
     Training(
         field,
         loss,
-        cosine(steps, final=1e-4),
+        cosine(steps, FINAL_RATE),
         steps,
         seed,
         f"fit {field.spec.kind}",
         rates=rates(field) if rates else None,
-        state={"density": tracker.density, "rays": rays, "hidden": hidden},
+        state={"density": tracker.density, "rays": lot.rays, "hidden": lot.hidden},
         identity={"source": scene.source, "views": len(scene), "pixels": len(pixels.colors)},
         checkpoint=checkpoint,
         resume=resume,
@@ -105,6 +101,38 @@ def fit(
     field = field.allocate(tracker.occupancy())
     field.views = scene.cameras.undistorted()
     return field
+
+
+@dataclass
+class Lot:
+    """How many rays a step takes for its samples to keep within a budget, and which of them are trained on.
+
+    rays: [1]. hidden: [1], the part of the samples that no light reached when that was last looked at.
+    """
+
+    field: Field
+    rays: Tensor = attribute(default_factory=lambda: torch.tensor([512]))
+    hidden: Tensor = attribute(default_factory=lambda: torch.zeros(1))
+
+    def samples(self, batch: Rays, generator: torch.Generator, look: bool) -> Samples:
+        """What to train on of some rays; look: find out again how much of it is hidden."""
+        field, rays = self.field, self.rays
+        samples = Sampler.of(field)(batch, generator, jitter=True)
+        wanted = rays * sample_budget(field) / max(len(samples), 1)
+        rays.copy_(wanted.clamp(rays / 2, rays * 2).clamp(64, 1 << 14).long())
+        if self.hidden > HIDDEN or look:
+            everything, (samples, _) = len(samples), visible(lambda part: (field_density(field, part.x),), samples)
+            self.hidden.fill_(1 - len(samples) / max(everything, 1))
+        return samples
+
+
+def photometric_loss(
+    field: Field, rgb: Float[Tensor, "r 3"], target: Float[Tensor, "r 4"], background: Float[Tensor, "r 3"]
+) -> Tensor:
+    """The mean squared error of colours over backgrounds, and the field's own penalty; target: premultiplied RGBA."""
+    error = (rgb - target[:, :3] - (1 - target[:, 3:]) * background).square().mean()
+    penalty = field.regularizer()
+    return error if penalty is None else error + penalty
 
 
 def field_density(field: Field, x: Float[Tensor, "n 3"]) -> Float[Tensor, " n"]:
@@ -155,12 +183,21 @@ class OccupancyTracker:
     density: [r^3], 1 / world unit; -1 where nobody has looked yet; -2 where no camera looks, or outside of `within`.
     """
 
-    def __init__(self, field: Field, cameras: Cameras, within: Occupancy | None = None) -> None:
+    def __init__(self, field: Field, cameras: Cameras | None, within: Occupancy | None = None) -> None:
+        """cameras: None if nothing is known of them."""
         self.field = field
         self.resolution = field.spec.occupancy
-        seen = seen_cells(cameras, field.spec.space, self.resolution)
+        seen = torch.ones((self.resolution,) * 3, dtype=torch.bool)
+        if cameras is not None:
+            seen = seen_cells(cameras, field.spec.space, self.resolution)
         seen = (seen if within is None else seen & within.cells().cpu()).reshape(-1)
         self.density = torch.where(seen, -1.0, -2.0).to(field.device)
+        self._publish()
+
+    def begin_with(self, known: Occupancy) -> None:
+        """Takes for empty what is known to be so, of a field that was trained before, until looks say otherwise."""
+        empty = ~known.cells().reshape(-1).to(self.density.device)
+        self.density[empty & (self.density == -1)] = 0
         self._publish()
 
     @torch.no_grad()

@@ -19,6 +19,7 @@ from fieldcast.fields.heads import trained_in, training_precision
 from fieldcast.fields.progress import Progress, silent
 
 CHECKPOINT_SECONDS = 30.0
+BETAS, EPS = (0.9, 0.99), 1e-15  # of AdamW
 
 
 @dataclass
@@ -41,7 +42,7 @@ class Training:
     title: str
     weight_decay: float = 0.0
     rates: list[tuple[list[nn.Parameter], float]] | None = None
-    betas: tuple[float, float] = (0.9, 0.99)
+    betas: tuple[float, float] = BETAS
     state: dict[str, Tensor] = field(default_factory=dict)
     identity: dict[str, Any] = field(default_factory=dict)
     checkpoint: Path | None = None
@@ -79,13 +80,13 @@ class Training:
                 self._save(self.checkpoint, done, optimizer, generator)
                 saved = time.monotonic()
 
+    def groups(self) -> list[dict[str, Any]]:
+        """The groups of parameters that AdamW takes, with their settings."""
+        rates = own_rates(self.field, self.steps) if self.rates is None else self.rates
+        return adam_groups(rates, self.betas, self.weight_decay)
+
     def _optimizer(self) -> torch.optim.Optimizer:
-        rates = self.rates
-        if rates is None:
-            stride = self.field.stride(self.steps)
-            rates = [(parameters, rate * stride) for parameters, rate in self.field.learning_rates() if parameters]
-        groups = [{"params": parameters, "lr": rate, "initial_lr": rate} for parameters, rate in rates]
-        return torch.optim.AdamW(groups, betas=self.betas, eps=1e-15, weight_decay=self.weight_decay, fused=True)
+        return torch.optim.AdamW(self.groups(), fused=True)
 
     def _diverged(self, step: int, value: float) -> str:
         kept = f"; the state before it is in {self.checkpoint}" if self.checkpoint and self.checkpoint.exists() else ""
@@ -136,6 +137,22 @@ class Training:
         optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
         generator.set_state(tensors["generator"])
         return int(meta["step"])
+
+
+def own_rates(field: Field, steps: int) -> list[tuple[list[nn.Parameter], float]]:
+    """The field's own groups of parameters and their learning rates, in a run of `steps`."""
+    stride = field.stride(steps)
+    return [(parameters, rate * stride) for parameters, rate in field.learning_rates() if parameters]
+
+
+def adam_groups(
+    rates: list[tuple[list[nn.Parameter], float]],
+    betas: tuple[float, float] = BETAS,
+    weight_decay: float = 0.0,
+) -> list[dict[str, Any]]:
+    """Groups of parameters, each with the learning rate that it starts with, as AdamW takes them."""
+    settings = {"betas": betas, "eps": EPS, "weight_decay": weight_decay}
+    return [{"params": parameters, "lr": rate, "initial_lr": rate, **settings} for parameters, rate in rates]
 
 
 def require_checkpoint(checkpoint: Path | None, resume: bool) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import os
 import warnings
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,9 @@ import torch
 
 if not torch.cuda.is_available():
     os.environ.setdefault("TRITON_INTERPRET", "1")  # before Triton: CUDA kernels are tested on the CPU, line by line
+
+# What runs inside of nerfstudio is tested where that is: `make test-nerfstudio`.
+collect_ignore = [] if find_spec("nerfstudio") else ["nerfstudio"]
 
 DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 

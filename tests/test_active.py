@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from fieldcast.distill import compare, convert, lessons, student_spec
-from fieldcast.distill.active import LINGER, PARTS, Course, Levels, distill_active, heaviest, telling, unpacked
+from fieldcast.distill.active import LINGER, PARTS, Course, Levels, active_training, heaviest, telling, unpacked
 from fieldcast.distill.convert import known_occupancy
 from fieldcast.distill.fidelity import comparison_views
 from fieldcast.distill.lessons import CAMERAS, Lesson
@@ -330,7 +330,8 @@ def test_every_level_changes_what_is_learned() -> None:
     def student(*levels: bool) -> Field:
         teacher = ball()
         field = build(tiny("hashgrid"), seed=0).allocate(teacher.occupancy)
-        return distill_active(teacher, field, steps=40, seed=0, levels=Levels(*levels))
+        active_training(teacher, field, steps=40, seed=0, levels=Levels(*levels)).run()
+        return field
 
     on = [False, False, False], [True, False, False], [False, True, False], [False, False, True]
     students = [student(*levels) for levels in on]

@@ -315,17 +315,14 @@ def test_a_loss_that_is_not_a_number_stops_the_conversion() -> None:
 # --- the recipe, as published
 
 
-class Recorded:
-    """What `distill_pvd` trains with; `run` does nothing."""
+class Recorded(training.Training):
+    """What `pvd_training` trains with."""
 
     last: Recorded
 
     def __init__(self, field: Field, loss: Any, schedule: Any, steps: int, seed: int, title: str, **rest: Any) -> None:
         self.field, self.loss, self.schedule, self.steps, self.rest = field, loss, schedule, steps, rest
         Recorded.last = self
-
-    def run(self, progress: Any) -> None:
-        pass
 
 
 @pytest.fixture
@@ -350,7 +347,7 @@ def recorded(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[tuple[str, float,
 def at_steps(teacher: Field, kind: str, steps: int, *which: int) -> list[float]:
     """The loss at some steps of a run."""
     student = build(tiny(kind)).allocate(known_occupancy(teacher, 0))
-    pvd.distill_pvd(teacher, student, steps=steps, seed=0)
+    pvd.pvd_training(teacher, student, steps=steps, seed=0)
     return [float(Recorded.last.loss(step, torch.Generator().manual_seed(0))) for step in which]
 
 

@@ -13,6 +13,7 @@ import subprocess
 import sys
 import zipfile
 from collections import defaultdict
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -46,13 +47,15 @@ def shipped_files() -> set[str]:
 
 
 def modules() -> list[str]:
-    """The names of all modules that can be imported here: not everybody has Triton."""
+    """The names of all modules that can be imported here: not everybody has Triton or nerfstudio."""
     names = list(SETUPTOOLS["py-modules"])
     for room in rooms():
         package = importlib.import_module(f"fieldcast.{room.name}")
         names += [package.__name__, *(m.name for m in pkgutil.walk_packages(package.__path__, f"{package.__name__}."))]
     if not has_triton():
         names = [name for name in names if not name.startswith("fieldcast.fields.kernels.gpu.")]
+    if find_spec("nerfstudio") is None:
+        names = [name for name in names if not name.startswith("fieldcast.plugin.") or name.endswith(".entry")]
     return ["fieldcast" if name == "fieldcast.__init__" else name for name in names]
 
 

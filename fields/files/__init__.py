@@ -20,6 +20,7 @@ from fieldcast.fields.files.checkpoints import (
     read_checkpoint,
     recognised,
 )
+from fieldcast.fields.files.checkpoints.fieldcast_run import check_run_writable, write_run
 from fieldcast.fields.files.exports import EXPORTS, export_of
 from fieldcast.fields.files.mesh import check_mesh_writable, is_textured, save_mesh
 from fieldcast.fields.files.native import Provenance, Stored, inspect_native, open_native, save_native
@@ -38,6 +39,7 @@ from fieldcast.fields.scenes.mesh import Surfaces, read_mesh
 from fieldcast.fields.splats import Splats
 
 SUFFIXES = (".safetensors",)
+RUN = "nerfstudio"  # what any field is written as: a folder that nerfstudio opens as a run of our methods
 
 
 def open(
@@ -143,6 +145,8 @@ def check_out(path: Path, kind: str, force: bool = False) -> None:
     export = export_of(path)
     if kind == "mesh":
         check_mesh_writable(path, force)
+    elif kind == RUN:
+        check_run_writable(path, force)
     elif kind == "splats":
         check_writable(checked_splat_suffix(path), force)
     elif export and export.kind != kind:
@@ -178,6 +182,7 @@ def sha256(path: Path) -> str:
 
 __all__ = [
     "CHECKPOINTS",
+    "RUN",
     "Provenance",
     "ancestry",
     "check_out",
@@ -193,4 +198,5 @@ __all__ = [
     "open_field",
     "save",
     "sha256",
+    "write_run",
 ]

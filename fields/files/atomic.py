@@ -8,6 +8,7 @@ from __future__ import annotations
 import errno
 import os
 import secrets
+import shutil
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -65,6 +66,52 @@ def atomic_path(target: Path, force: bool = False) -> Iterator[Path]:
             stump.unlink(missing_ok=True)
     with suppress(OSError):  # some file systems cannot sync a folder; the file itself is safe already
         _sync(final.parent)
+
+
+@contextmanager
+def atomic_folder(target: Path, force: bool = False) -> Iterator[Path]:
+    """Gives an empty folder beside `target` to fill; renames it to `target` at the end, files synced.
+
+    force: a folder that is there already is replaced, with all that is in it.
+    """
+    check_folder_writable(target, force)
+    final = _real(target)
+    stump, old = (final.with_name(f".fieldcast-{secrets.token_hex(6)}{end}") for end in ("", ".old"))
+    try:
+        stump.mkdir()
+        yield stump
+        for file in stump.rglob("*"):
+            _sync(file)
+        if final.exists():
+            final.rename(old)
+        stump.rename(final)
+    except OSError as error:
+        if old.exists() and not final.exists():
+            old.rename(final)
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise FieldcastError(f"disk full while writing {target}") from error
+        raise
+    finally:  # after the rename the first is gone; the second, if there was one, has been replaced
+        for left in (stump, old) if final.exists() else (stump,):
+            shutil.rmtree(left, ignore_errors=True)
+    with suppress(OSError):
+        _sync(final.parent)
+
+
+def check_folder_writable(target: Path, force: bool = False) -> None:
+    """Raises InputError unless a folder can be put at `target`."""
+    try:
+        if target.exists() and not target.is_dir():
+            raise InputError(f"{target}: expected the name of a folder to write, found a file")
+        if target.exists() and not force:
+            raise InputError(f"{target} exists; use --force to replace it")
+        folder = _real(target).parent
+        if not folder.is_dir():
+            raise InputError(f"{target}: cannot be written: {folder} does not exist; create the folder first")
+    except OSError as error:
+        raise InputError(f"{target}: cannot be written: {error.strerror}") from error
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise InputError(f"{target}: cannot be written: no permission to write in the folder {folder}")
 
 
 def _real(target: Path) -> Path:

@@ -50,35 +50,36 @@ class Stored:
 
 def save_native(field: Field, path: Path, provenance: Provenance, force: bool = False) -> None:
     """Writes the whole file or nothing."""
-    tensors = dict(field.state_dict())
-    if field.views is not None:
-        views = field.views
-        tensors |= dict(zip(VIEWS, (views.c2w, views.intrinsics, views.size), strict=True))
     meta = {"format": FORMAT, "spec": field.spec.to_json(), "provenance": asdict(provenance)}
-    write_tensors(path, tensors, meta, force)
+    write_tensors(path, tensors_of_field(field), meta, force)
 
 
 def inspect_native(path: Path) -> Stored:
     """Reads the header alone and checks that the tensors are those that the spec asks for."""
     meta, shapes = read_meta(path)
     stored = _stored(path, meta, shapes)
+    check_shapes(path, stored.spec, {name: shape for name, (shape, _) in shapes.items()})
+    check_views(path, shapes)
+    return stored
+
+
+def check_shapes(path: Path, spec: FieldSpec, shapes: dict[str, list[int]]) -> None:
+    """Raises InputError unless these are the tensors that the spec asks for; views may be beside them."""
     with torch.device("meta"):
-        wanted = {k: (list(v.shape), v.dtype) for k, v in build(stored.spec).state_dict().items()}
+        wanted = {name: list(value.shape) for name, value in build(spec).state_dict().items()}
     missing = [k for k in wanted if k not in shapes]
     unknown = [k for k in shapes if k not in wanted and k not in VIEWS]
     if missing or unknown:
         parts = [
             f"{what} {', '.join(names[:5])}" for what, names in (("missing", missing), ("unexpected", unknown)) if names
         ]
-        raise InputError(f"{path}: its tensors are not those of a {stored.spec.kind}: {'; '.join(parts)}")
-    for name, (shape, _) in wanted.items():
-        if shapes[name][0] != shape:
-            raise InputError(f"{path}: tensor {name}: expected {shape} by the spec, found {shapes[name][0]}")
-    _check_views(path, shapes)
-    return stored
+        raise InputError(f"{path}: its tensors are not those of a {spec.kind}: {'; '.join(parts)}")
+    for name, shape in wanted.items():
+        if shapes[name] != shape:
+            raise InputError(f"{path}: tensor {name}: expected {shape} by the spec, found {shapes[name]}")
 
 
-def _check_views(path: Path, shapes: dict[str, tuple[list[int], str]]) -> None:
+def check_views(path: Path, shapes: dict[str, tuple[list[int], str]]) -> None:
     """Raises InputError unless the views are all there or none, of the shapes and types that they must have."""
     found = [name for name in VIEWS if name in shapes]
     if not found:
@@ -97,18 +98,34 @@ def open_native(path: Path, device: torch.device | str = "cpu") -> Field:
     """The field of a file. Nothing is allocated before the header was found to be in order."""
     stored = inspect_native(path)
     tensors, _ = read_tensors(path)
-    views = _views(path, {k: tensors.pop(k) for k in VIEWS if k in tensors})
+    return field_of_tensors(path, stored.spec, tensors).to(device)
+
+
+def tensors_of_field(field: Field) -> dict[str, Tensor]:
+    """All tensors of a field: with its spec, they are the field."""
+    views = field.views
+    known = () if views is None else (views.c2w, views.intrinsics, views.size)
+    return dict(field.state_dict()) | dict(zip(VIEWS, known, strict=False))
+
+
+def field_of_tensors(path: Path, spec: FieldSpec, tensors: dict[str, Tensor]) -> Field:
+    """The inverse, of finite tensors of the shapes that the spec asks for; the field takes them as they are.
+
+    path: stands in errors.
+    """
+    views = _views(path, {k: tensors[k] for k in VIEWS if k in tensors})
     with torch.device("meta"):
-        field = build(stored.spec)
+        field = build(spec)
     wanted = field.state_dict()
-    for name, value in tensors.items():
+    own = {name: value for name, value in tensors.items() if name not in VIEWS}
+    for name, value in own.items():
         if value.dtype != wanted[name].dtype:
             raise InputError(f"{path}: tensor {name}: expected {wanted[name].dtype}, found {value.dtype}")
-    field.load_state_dict(tensors, assign=True)
+    field.load_state_dict(own, assign=True)
     field.check(str(path))
     field.requires_grad_(True)
     field.views = views
-    return field.to(device)
+    return field
 
 
 def _stored(path: Path, meta: dict[str, Any], shapes: dict[str, tuple[list[int], str]]) -> Stored:

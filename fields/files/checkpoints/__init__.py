@@ -9,6 +9,7 @@ from typing import Any
 from fieldcast.errors import InputError
 from fieldcast.fields.field import Field
 from fieldcast.fields.files.arrays import Archive, open_archive
+from fieldcast.fields.files.checkpoints.fieldcast_run import holds_run, read_run
 from fieldcast.fields.files.checkpoints.gaussians import holds_gaussians, read_gaussian_checkpoint
 from fieldcast.fields.files.checkpoints.instant_ngp import File, open_snapshot, read_snapshot
 from fieldcast.fields.files.checkpoints.kplanes import holds_kplanes, read_kplanes
@@ -35,6 +36,7 @@ CHECKPOINTS: dict[str, Callable[[Path], Any]] = {
     ".msgpack": open_snapshot,
 }
 READERS: dict[str, tuple[Callable[[Any], bool], Callable[[Path, Any], Field | Splats]]] = {
+    "fieldcast in nerfstudio": (holds_run, read_run),
     "gsplat, splatfacto": (holds_gaussians, read_gaussian_checkpoint),
     "nerf-pytorch": (holds_nerf, read_nerf),
     "nerfacto, instant-ngp of nerfstudio": (holds_nerfacto, read_nerfacto),
