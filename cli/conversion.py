@@ -15,7 +15,6 @@ from fieldcast.console import Console
 from fieldcast.errors import InputError
 
 
-
 @click.command()
 @click.argument("source", metavar="IN", type=click.Path(path_type=Path))
 @click.argument("out", type=click.Path(path_type=Path))

@@ -23,8 +23,8 @@ from fieldcast.distill.fast import TUNED, UNSEEN, Course, start_from_means
 from fieldcast.errors import InputError
 from fieldcast.fields import Field
 from fieldcast.fields.cameras import Rays
-from fieldcast.fields.files.arrays import open_archive
-from fieldcast.fields.files.plenoxels import made_to_fit, refusal
+from fieldcast.fields.files.checkpoints.arrays import open_archive
+from fieldcast.fields.files.checkpoints.plenoxels import fitted, refusal
 from fieldcast.fields.heads import DensityActivation
 from fieldcast.fields.kernels.harmonics import harmonics_reference
 from fieldcast.fields.kinds import build, default_spec
@@ -302,15 +302,15 @@ def test_what_does_not_fit_is_refused(tmp_path: Path) -> None:
         (spec, "its density is exp"),
         (replace(spec, density=DensityActivation("relu")), "its colours are those of a sigmoid"),
         (replace(spec, space=Space(contraction="cube")), "its space has no end"),
-        (replace(made_to_fit(spec), sizes=replace(spec.sizes, degree=3)), "its harmonics are of degree 3"),
+        (replace(fitted(spec), sizes=replace(spec.sizes, degree=3)), "its harmonics are of degree 3"),
     ):
         assert reason in (refusal(other) or "")
-    assert refusal(made_to_fit(spec)) is None and made_to_fit(made_to_fit(spec)) == made_to_fit(spec)
+    assert refusal(fitted(spec)) is None and fitted(fitted(spec)) == fitted(spec)
     with pytest.raises(
         InputError, match=r"cannot hold this voxels: its density is exp, .*: convert it with --to voxels"
     ):
         fieldcast.save(build(replace(spec, sizes=replace(spec.sizes, resolution=8))), tmp_path / "a.npz")
-    field = build(replace(made_to_fit(spec), sizes=replace(spec.sizes, resolution=8)))
+    field = build(replace(fitted(spec), sizes=replace(spec.sizes, resolution=8)))
     field.occupancy = Occupancy.of_cells(torch.zeros((128,) * 3, dtype=torch.bool))
     with pytest.raises(InputError, match="the field is empty"):
         fieldcast.save(field, tmp_path / "a.npz")
@@ -361,7 +361,7 @@ def test_what_no_light_reaches_is_thin_in_all_activations() -> None:
     """The first values of voxels say the same whatever makes densities of them."""
     found = []
     small = default_spec("voxels", occupancy=16).resized({"resolution": 64, "degree": 0})
-    for spec in (small, made_to_fit(small)):
+    for spec in (small, fitted(small)):
         teacher = build(default_spec("vm", occupancy=16).resized({"resolution": 8}), 1)
         pair = Pair.of(teacher, spec)
         course = Course(pair.teacher, pair.student, TUNED["voxels"], 2, 0, silent)

@@ -8,19 +8,7 @@ from pathlib import Path
 
 from fieldcast.errors import InputError
 from fieldcast.fields.field import Field
-from fieldcast.fields.files import plenoxels, tensorf
-from fieldcast.fields.files.checkpoints.nerf_pytorch_out import (
-    NERF_PYTORCH_SIZES,
-    fitted_to_nerf_pytorch,
-    nerf_pytorch_refusal,
-    write_nerf_pytorch,
-)
-from fieldcast.fields.files.checkpoints.torch_ngp_out import (
-    TORCH_NGP_SIZES,
-    fitted_to_torch_ngp,
-    torch_ngp_refusal,
-    write_torch_ngp,
-)
+from fieldcast.fields.files.checkpoints import nerf_pytorch_out, plenoxels, tensorf_out, torch_ngp_out
 from fieldcast.fields.spec import FieldSpec
 
 
@@ -53,14 +41,26 @@ EXPORTS: dict[str, Export] = {
         "Plenoxels",
         "voxels",
         plenoxels.write_plenoxels,
-        fitted=plenoxels.made_to_fit,
+        fitted=plenoxels.fitted,
         refusal=plenoxels.refusal,
     ),
-    ".th": Export("TensoRF", "tensorf", tensorf.write_tensorf, tensorf.SIZES, refusal=tensorf.refusal),
+    ".th": Export("TensoRF", "tensorf", tensorf_out.write_tensorf, tensorf_out.SIZES, refusal=tensorf_out.refusal),
     ".tar": Export(
-        "nerf-pytorch", "nerf", write_nerf_pytorch, NERF_PYTORCH_SIZES, fitted_to_nerf_pytorch, nerf_pytorch_refusal
+        "nerf-pytorch",
+        "nerf",
+        nerf_pytorch_out.write_nerf_pytorch,
+        nerf_pytorch_out.SIZES,
+        nerf_pytorch_out.fitted,
+        nerf_pytorch_out.refusal,
     ),
-    ".pth": Export("torch-ngp", "hashgrid", write_torch_ngp, TORCH_NGP_SIZES, fitted_to_torch_ngp, torch_ngp_refusal),
+    ".pth": Export(
+        "torch-ngp",
+        "hashgrid",
+        torch_ngp_out.write_torch_ngp,
+        torch_ngp_out.SIZES,
+        torch_ngp_out.fitted,
+        torch_ngp_out.refusal,
+    ),
 }
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from fieldcast.errors import InputError
 from fieldcast.fields.field import Field
-from fieldcast.fields.files.arrays import Archive, open_archive
+from fieldcast.fields.files.checkpoints.arrays import Archive, open_archive
 from fieldcast.fields.files.checkpoints.fieldcast_run import holds_run, read_run
 from fieldcast.fields.files.checkpoints.gaussians import holds_gaussians, read_gaussian_checkpoint
 from fieldcast.fields.files.checkpoints.instant_ngp import File, open_snapshot, read_snapshot
@@ -17,11 +17,11 @@ from fieldcast.fields.files.checkpoints.nerf_pytorch import holds_nerf, read_ner
 from fieldcast.fields.files.checkpoints.nerfacto import holds_nerfacto, read_nerfacto
 from fieldcast.fields.files.checkpoints.nerfstudio import CONFIG, newest_checkpoint
 from fieldcast.fields.files.checkpoints.pickles import read_pickle
+from fieldcast.fields.files.checkpoints.plenoxels import holds_plenoxels, read_plenoxels
 from fieldcast.fields.files.checkpoints.pvd import holds_pvd, read_pvd
 from fieldcast.fields.files.checkpoints.tensorf import holds_tensorf, read_tensorf
 from fieldcast.fields.files.checkpoints.torch_ngp import holds_torch_ngp, read_torch_ngp
 from fieldcast.fields.files.checkpoints.vanilla_nerf import holds_vanilla_nerf, read_vanilla_nerf
-from fieldcast.fields.files.plenoxels import holds_plenoxels, read_plenoxels
 from fieldcast.fields.splats import Splats
 
 # What a file holds, none of which is run, by its suffix.

@@ -30,11 +30,11 @@ BRANCH = THEIRS.width // 2
 FREE = 6  # neurons for the box
 ENCODED, SEEN = 3 * (1 + 2 * THEIRS.octaves), 3 * (1 + 2 * THEIRS.view_octaves)
 WALL = 1e6  # per world unit outside the box, what the density loses
-NERF_PYTORCH_SIZES = {"width": str(THEIRS.width - FREE)}
+SIZES = {"width": str(THEIRS.width - FREE)}
 Network = dict[str, Tensor]
 
 
-def fitted_to_nerf_pytorch(spec: FieldSpec) -> FieldSpec:
+def fitted(spec: FieldSpec) -> FieldSpec:
     """The spec with the density of nerf-pytorch, and with its frequencies, which are of world positions."""
     if spec.kind != "nerf":
         return spec
@@ -42,7 +42,7 @@ def fitted_to_nerf_pytorch(spec: FieldSpec) -> FieldSpec:
     return replace(spec, density=density, sizes=replace(spec.sizes, lowest=math.log2(spec.space.unit)))
 
 
-def nerf_pytorch_refusal(spec: FieldSpec) -> str | None:
+def refusal(spec: FieldSpec) -> str | None:
     """Why nerf-pytorch cannot hold such a field."""
     half, sizes = spec.space.unit, spec.sizes
     if not spec.space.bounded or spec.space.aabb != (-half, -half, -half, half, half, half):

@@ -24,12 +24,12 @@ from fieldcast.fields.kinds.hashgrid import HashgridField, HashgridSizes
 from fieldcast.fields.space import Space
 from fieldcast.fields.spec import FieldSpec
 
-TORCH_NGP_SIZES = {"levels": str(DEFAULTS.levels)}
+SIZES = {"levels": str(DEFAULTS.levels)}
 SIDE = 128  # cells of a cascade
 DENSE = 100.0  # what its grid of densities says of a cell that is not empty: far more than the 10 that it asks for
 
 
-def fitted_to_torch_ngp(spec: FieldSpec) -> FieldSpec:
+def fitted(spec: FieldSpec) -> FieldSpec:
     """The spec with the density that torch-ngp computes and the finest level that it has in such a box."""
     finest = round(FINEST * spec.space.unit)
     density = DensityActivation("exp", scale=spec.space.unit)
@@ -38,7 +38,7 @@ def fitted_to_torch_ngp(spec: FieldSpec) -> FieldSpec:
     return replace(spec, density=density, sizes=replace(spec.sizes, finest_resolution=finest))
 
 
-def torch_ngp_refusal(spec: FieldSpec) -> str | None:
+def refusal(spec: FieldSpec) -> str | None:
     """Why torch-ngp cannot hold such a hash grid."""
     half, sizes = spec.space.unit, spec.sizes
     if not spec.space.bounded or spec.space.aabb != (-half, -half, -half, half, half, half):

@@ -23,8 +23,8 @@ from torch import Tensor, nn
 
 from fieldcast.errors import InputError
 from fieldcast.fields.field import Field
-from fieldcast.fields.files.arrays import SUFFIX, Archive, Array
 from fieldcast.fields.files.atomic import atomic_path
+from fieldcast.fields.files.checkpoints.arrays import SUFFIX, Archive, Array
 from fieldcast.fields.heads import DensityActivation
 from fieldcast.fields.kernels.voxels import BLOCK
 from fieldcast.fields.kinds.voxels import VoxelsField, VoxelsSizes
@@ -251,7 +251,7 @@ def refusal(spec: FieldSpec) -> str | None:
     return f"its harmonics are of degree {sizes.degree}, theirs at most 2: {again}" if sizes.degree > 2 else None
 
 
-def made_to_fit(spec: FieldSpec) -> FieldSpec:
+def fitted(spec: FieldSpec) -> FieldSpec:
     """The spec of a student that will fit: of relu density and clamped colours, and vertices where svox2 has them."""
     if refusal(spec) is None:
         return spec
