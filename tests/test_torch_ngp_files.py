@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -39,15 +40,16 @@ def bound_of(state: State) -> float:
 
 
 def looked_up(state: State, x: Tensor) -> Tensor:
-    """The hash grid of torch-ngp, one point, level and corner at a time, in float64."""
+    """The hash grid of torch-ngp, one point, level and corner at a time, in float64, with the scales of its kernel."""
     table, offsets, b = state["encoder.embeddings"].double(), state["encoder.offsets"].tolist(), bound_of(state)
     levels = len(offsets) - 1
     growth = 2 ** (math.log2(2048 * b / 16) / (levels - 1))
     features = torch.zeros(len(x), levels, table.shape[1], dtype=torch.float64)
     for number, place in enumerate(((x + b) / (2 * b)).tolist()):
         for level in range(levels):
-            rows, scale = offsets[level + 1] - offsets[level], 16 * growth**level - 1
-            stride = math.ceil(scale - 1e-9) + 2
+            rows, single = offsets[level + 1] - offsets[level], np.float32
+            scale = float(np.exp2(single(level) * single(np.log2(growth))) * single(16) - single(1))
+            stride = math.ceil(16 * growth**level - 1 - 1e-9) + 2
             position = [u * scale + 0.5 for u in place]
             for corner in range(8):
                 bits = [corner >> axis & 1 for axis in range(3)]

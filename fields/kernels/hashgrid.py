@@ -76,15 +76,14 @@ def hash_levels(
 
 
 def _torch_ngp(base: int, growth: float, level: int, offset: int, most: int) -> Level:
-    scale = base * growth**level - 1
-    stride = math.ceil(scale - 1e-9) + 2  # the rounding of growth^level must not add a vertex
+    stride = math.ceil(base * growth**level - 1 - 1e-9) + 2  # the rounding of growth^level must not add a vertex
     rows = min(most, _eights(stride**3))
+    scale = _single_scale(base, np.float32(math.log2(growth)), level)
     return Level(scale, stride, offset, rows, stride**3 <= rows, stride - 2)
 
 
 def _tiny_cuda_nn(base: int, growth: float, level: int, offset: int, most: int) -> Level:
-    single = np.float32  # it rounds after each step, which decides how many vertices there are
-    scale = float(single(np.exp2(single(level) * np.log2(single(growth))) * single(base)) - single(1))
+    scale = _single_scale(base, np.log2(np.float32(growth)), level)
     stride = math.ceil(scale) + 1
     rows = min(most, _eights(stride**3))
     return Level(scale, stride, offset, rows, stride**3 <= rows, stride - 1)
@@ -93,6 +92,15 @@ def _tiny_cuda_nn(base: int, growth: float, level: int, offset: int, most: int) 
 def _nerfstudio(base: int, growth: float, level: int, offset: int, most: int) -> Level:
     scale = math.floor(np.float32(base) * np.power(np.float32(growth), np.float32(level)))
     return Level(float(scale), scale + 1, offset, most, False, scale, shift=0.0)
+
+
+def _single_scale(base: int, log2_growth: np.float32, level: int) -> float:
+    """Base * growth^level - 1 as both programs compute it on a GPU, rounding to 32 bits after each step.
+
+    That moves points of the finest level by up to a ten-thousandth of a cell, and decides how many vertices there are.
+    """
+    single = np.float32
+    return float(single(np.exp2(single(level) * log2_growth) * single(base)) - single(1))
 
 
 def _eights(count: int) -> int:
