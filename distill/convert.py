@@ -20,7 +20,7 @@ from fieldcast.fields.composed import origin
 from fieldcast.fields.field import Field
 from fieldcast.fields.kinds import build, default_spec
 from fieldcast.fields.kinds.voxels import VoxelsField, VoxelsSizes
-from fieldcast.fields.occupancy import Occupancy, cell_density, threshold
+from fieldcast.fields.occupancy import Occupancy, cell_density, threshold, unravel
 from fieldcast.fields.progress import Progress, silent
 from fieldcast.fields.spec import FieldSpec
 from fieldcast.fields.training import Training, require_checkpoint
@@ -171,7 +171,7 @@ def known_occupancy(field: Field, seed: int, progress: Progress = silent) -> Occ
 
 
 def tightened(field: Field, seed: int, progress: Progress = silent) -> Occupancy:
-    """The occupied cells in which the field has a density that shows."""
+    """The occupied cells in which the field has a density that shows: less will do far away, where cells are large."""
 
     @torch.no_grad()
     def density(x: Tensor) -> Tensor:
@@ -179,7 +179,9 @@ def tightened(field: Field, seed: int, progress: Progress = silent) -> Occupancy
 
     space, generator = field.spec.space, torch.Generator().manual_seed(seed)
     found = cell_density(density, space, field.occupancy, generator=generator, progress=progress)
-    return Occupancy.of_cells(found > threshold(space))
+    resolution = len(found)
+    middles = (unravel(torch.arange(resolution**3, device=found.device), resolution) + 0.5) / resolution
+    return Occupancy.of_cells(found * space.stretch(middles).reshape(found.shape) > threshold(space))
 
 
 def resized(teacher: FieldSpec, kind: str, sizes: dict[str, str]) -> FieldSpec:

@@ -82,6 +82,12 @@ class Space:
             return low + u * (high - low)
         return (self._uncontract(4 * u - 2) * (high - low) + low + high) / 2
 
+    def stretch(self, u: Float[Tensor, "*n 3"]) -> Float[Tensor, "*n"]:
+        """How many times longer the world is at points of the unit cube, on a ray from the centre, than in the box."""
+        if self.bounded:
+            return torch.ones(u.shape[:-1], device=u.device)
+        return (2 - self._norm(4 * u - 2)[..., 0]).clamp(1e-6, 1) ** -2
+
     def _norm(self, n: Tensor) -> Tensor:
         norm = n.norm(dim=-1, keepdim=True) if self.contraction == "sphere" else n.abs().amax(-1, keepdim=True)
         return norm.clamp_min(1e-12)

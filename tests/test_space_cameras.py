@@ -399,3 +399,14 @@ def test_a_camera_path_that_is_not_there(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="not a JSON file"):
         (tmp_path / "path.json").mkdir()
         read_camera_path(tmp_path / "path.json", (8, 8))
+
+
+@pytest.mark.parametrize("contraction", ["none", "sphere", "cube"])
+def test_the_world_is_longer_where_it_is_folded(contraction: Any) -> None:
+    """By the derivative of distance from the centre; on an axis, where both norms agree."""
+    space = Space((-2.0, -2.0, -2.0, 2.0, 2.0, 2.0), contraction)
+    along = torch.linspace(0.51, 0.99, 40, dtype=torch.float64)
+    u = torch.stack([along, torch.full_like(along, 0.5), torch.full_like(along, 0.5)], -1).requires_grad_()
+    (slope,) = torch.autograd.grad(space.from_unit(u)[:, 0].sum(), u)
+    inside = 4.0 if contraction == "none" else 8.0  # world units from one face of the cube to the other
+    torch.testing.assert_close(space.stretch(u.detach()).double(), slope[:, 0] / inside)
