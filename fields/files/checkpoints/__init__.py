@@ -75,6 +75,18 @@ def recognised(path: Path) -> tuple[str, Field | Splats]:
     for program, (holds, read) in READERS.items():
         if holds(found):
             return program, read(path, found)
+    raise InputError(f"{path}: {_unknown(found)}; what is read: {', '.join(READERS)}")
+
+
+def _unknown(found: Any) -> str:
+    """What can be said of what nobody here reads."""
     named = found.members if isinstance(found, Archive) else found
-    keys = ", ".join(str(k) for k in list(named)[:8]) if isinstance(named, dict) else type(named).__name__
-    raise InputError(f"{path}: a checkpoint of none that is known ({'; '.join(READERS)}): it holds {keys:.120}")
+    if not isinstance(named, dict):
+        return f"expected a checkpoint, found {type(found).__name__:.40}"
+    pipeline = named.get("pipeline")
+    if isinstance(pipeline, dict):
+        parts = dict.fromkeys(".".join(str(key).split(".")[1:3]) for key in pipeline if str(key).startswith("_model."))
+        return f"a run of nerfstudio by a method that is not known: its model has {', '.join(parts) or 'no part':.120}"
+    return (
+        f"a checkpoint of no program that is known: it holds {', '.join(map(str, list(named)[:8])) or 'nothing':.120}"
+    )
