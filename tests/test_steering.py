@@ -26,7 +26,7 @@ def short(monkeypatch: pytest.MonkeyPatch) -> None:
     """Rounds of a few steps of milliseconds."""
     for cls in KINDS.values():
         monkeypatch.setattr(cls, "points_per_step", 1 << 9)
-    monkeypatch.setitem(RECIPES, "fast", Recipe(RECIPES["fast"].distill, lambda kind: 16))
+    monkeypatch.setitem(RECIPES, "fast", Recipe(RECIPES["fast"].training, lambda kind: 16))
 
 
 def ball() -> Field:
