@@ -98,7 +98,9 @@ def hand_over(console: Console, scene: Any, out: Path, force: bool, as_it_is: bo
     if not isinstance(scene, Field):
         raise InputError("only fields become runs of nerfstudio; convert to a field first, with --to hashgrid")
     if not as_it_is:
-        raise InputError("--to nerfstudio: a field is written as it is: convert it first, for sizes, training or a report")
+        raise InputError(
+            "--to nerfstudio: a field is written as it is: convert it first, for sizes, training or a report"
+        )
     write_run(scene, out, force)
     facts = {"out": str(out), "kind": scene.spec.kind, "parameters": scene.parameter_count()}
     show(console, f"{out}: ns-viewer --load-config {out / 'config.yml'}", facts)
