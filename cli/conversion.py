@@ -72,7 +72,7 @@ def convert(
     check_page(page, force)
     teacher = opened_scene(console, source, device, allow_outside)
     if kind == RUN:
-        hand_over(console, teacher, out, force, as_it_is=how.is_silent() and not sizes)
+        hand_over(console, teacher, out, force, as_it_is=how.is_silent() and not sizes and not page)
         return
     made_from = provenance(str(source), sha256(source), ancestry(source))
     start = time.perf_counter()
@@ -91,14 +91,16 @@ def convert(
 
 
 def hand_over(console: Console, scene: Any, out: Path, force: bool, as_it_is: bool) -> None:
-    """Writes a field as a run of nerfstudio; as_it_is: whether nothing was said of training or sizes."""
+    """Writes a field as a run of nerfstudio; as_it_is: whether nothing more was asked for."""
     from fieldcast.fields.field import Field
     from fieldcast.fields.files import write_run
 
     if not isinstance(scene, Field):
         raise InputError("only fields become runs of nerfstudio; convert to a field first, with --to hashgrid")
     if not as_it_is:
-        raise InputError("--to nerfstudio: a field is written as it is; convert it first for other sizes")
+        raise InputError(
+            "--to nerfstudio: a field is written as it is: convert it first, for sizes, training or a report"
+        )
     write_run(scene, out, force)
     facts = {"out": str(out), "kind": scene.spec.kind, "parameters": scene.parameter_count()}
     show(console, f"{out}: ns-viewer --load-config {out / 'config.yml'}", facts)

@@ -10,11 +10,14 @@ import torch
 from nerfstudio.utils.eval_utils import eval_setup
 
 import fieldcast
+from fieldcast.cli.arguments import parsed_sizes
+from fieldcast.distill.convert import student_spec
 from fieldcast.distill.fidelity import compare, comparison_views
 from fieldcast.errors import InputError
 from fieldcast.fields import Field
 from fieldcast.plugin.renders import RendersConfig
 
+SEED = 0  # that of the fixture `trained`
 SIZES = ("resolution=64", "density_channels=8", "appearance_channels=12", "hidden=32")
 
 
@@ -49,6 +52,18 @@ def test_the_student_shows_what_the_teacher_shows(student: Path, field: Field) -
     assert 0 < found.occupancy.fraction() <= field.occupancy.fraction()
     pictures = eval_setup(student)[1].get_average_eval_image_metrics()
     assert pictures["psnr"] > 24  # those of its data are the teacher's
+
+
+def test_it_is_the_conversion_that_the_command_makes(student: Path, teacher: Path) -> None:
+    """Step by step in another loop, and from the same seed: the same student."""
+    found = fieldcast.open(student)
+    source = fieldcast.open(teacher)
+    assert isinstance(found, Field) and isinstance(source, Field)
+    wanted = fieldcast.convert(
+        source, student_spec(source.spec, "vm").resized(parsed_sizes(SIZES)), steps=100, seed=SEED
+    )
+    for name, value in wanted.state_dict().items():
+        torch.testing.assert_close(found.state_dict()[name], value, rtol=0, atol=1e-6, msg=name)
 
 
 def test_the_teacher_is_not_in_the_checkpoint(student: Path, field: Field) -> None:
