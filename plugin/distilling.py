@@ -21,7 +21,7 @@ from fieldcast.fields.kinds import build, default_spec
 from fieldcast.fields.training import Training
 from fieldcast.plugin.model import FieldModel, FieldModelConfig, Outputs
 
-Kind = Literal["mlp", "hashgrid", "vm", "cp", "voxels", "planes", "hybrid", "nerf"]
+Kind = Literal["mlp", "hashgrid", "vm", "cp", "voxels", "planes", "hybrid", "nerf", "tensorf"]
 
 
 @dataclass

@@ -10,7 +10,7 @@ import logging
 from importlib import import_module
 from typing import Any
 
-METHODS = ("mlp", "hashgrid", "vm", "cp", "voxels", "planes", "hybrid", "nerf", "distill")
+METHODS = ("mlp", "hashgrid", "vm", "cp", "voxels", "planes", "hybrid", "nerf", "tensorf", "distill")
 # Data parsers are loaded while nerfstudio's data managers are being imported, which methods need: two modules.
 HOMES = dict.fromkeys(METHODS, "fieldcast.plugin.methods") | {"renders": "fieldcast.plugin.renders"}
 

@@ -27,6 +27,7 @@ ABOUT = {
     "planes": "three planes at several resolutions (K-Planes)",
     "hybrid": "a hash grid and low-rank planes together",
     "nerf": "NeRF's own network",
+    "tensorf": "TensoRF as its authors released it",
 }
 
 
@@ -67,4 +68,5 @@ voxels = method("voxels")
 planes = method("planes")
 hybrid = method("hybrid")
 nerf = method("nerf")
+tensorf = method("tensorf")
 distill = distilling()

@@ -117,7 +117,7 @@ def nerfacto(trained: Callable[..., Path], blender: Path, offline: None) -> Run:
             network["log2_hashmap_size"] = 11
         model.camera_optimizer.mode = "off"
 
-    return Run(trained("nerfacto", 200, change), blender)
+    return Run(trained("nerfacto", 300, change), blender)
 
 
 @pytest.fixture(scope="session")

@@ -16,6 +16,7 @@ from nerfstudio.utils.eval_utils import eval_setup
 
 import fieldcast
 from fieldcast.errors import InputError
+from fieldcast.fields import KINDS
 from fieldcast.fields.cameras import Rays
 from fieldcast.fields.evaluate import evaluate
 from fieldcast.fields.rendering import shading
@@ -66,7 +67,7 @@ def test_the_device_is_what_there_is() -> None:
 
     wanted = "cuda" if torch.cuda.is_available() else "cpu"
     ours = {name: config for name, config in all_methods.items() if name.startswith("fieldcast-")}
-    assert len(ours) == 9
+    assert len(ours) == len(KINDS) + 1
     assert {config.machine.device_type for config in ours.values()} == {wanted}
 
 

@@ -26,6 +26,7 @@ TINY: dict[str, dict[str, Any]] = {
     "cp": {"resolution": 16},
     "voxels": {"resolution": 16},
     "nerf": {"layers": 2, "width": 32},
+    "tensorf": {"resolution": (16, 16, 16)},
 }
 
 

@@ -13,9 +13,9 @@ from nerfstudio.utils.eval_utils import eval_setup
 import fieldcast
 from fieldcast.distill import compare, student_spec
 from fieldcast.distill.fidelity import comparison_views
-from fieldcast.fields.cameras import orbit
 from fieldcast.fields.files.checkpoints.nerfstudio import model_settings, newest_checkpoint
 from fieldcast.fields.files.checkpoints.pickles import read_pickle
+from fieldcast.fields.scenes import open_scene
 
 
 def test_a_run_of_nerfacto_is_read_as_plain_data(nerfacto: Any) -> None:
@@ -26,7 +26,7 @@ def test_a_run_of_nerfacto_is_read_as_plain_data(nerfacto: Any) -> None:
     assert found["pipeline"]["_model.field.mlp_base.model.0.hash_table"].shape == (16 * 2**12, 2)
 
 
-STEPS = 200
+STEPS = 300
 
 
 def test_it_is_the_same_function(nerfacto: Any, monkeypatch: pytest.MonkeyPatch, offline: None) -> None:
@@ -51,9 +51,8 @@ def test_it_is_the_same_function(nerfacto: Any, monkeypatch: pytest.MonkeyPatch,
 
 def test_it_converts_to_vm(nerfacto: Any) -> None:
     teacher = fieldcast.open(nerfacto.config)
-    turn = torch.arange(12) * 0.52
-    teacher.views = orbit(teacher.space, turn, 0.5 + 0 * turn, 0.9, width=48, height=48, fov=0.9)
+    teacher.views = open_scene(str(nerfacto.data), "train").cameras
     spec = student_spec(teacher.spec, "vm").resized({"resolution": "64", "density_channels": "8"})
-    student = fieldcast.convert(teacher, spec, steps=150)
-    views = comparison_views(teacher, 2, seed=1)
-    assert compare(teacher, student, views).psnr > 24
+    student = fieldcast.convert(teacher, spec, steps=200)
+    views = comparison_views(teacher, 2, seed=1, longest=40)
+    assert compare(teacher, student, views).psnr > 20  # one colour everywhere has 10

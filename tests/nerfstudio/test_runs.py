@@ -31,6 +31,7 @@ TINY: dict[str, dict[str, Any]] = {
     "voxels": {"resolution": 16},
     "planes": {},
     "hybrid": {},
+    "tensorf": {"resolution": (8, 8, 8), "density_channels": (2, 2, 2), "appearance_channels": (2, 2, 2)},
     "nerf": {"layers": 2, "width": 32},
 }
 
