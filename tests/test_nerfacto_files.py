@@ -18,7 +18,10 @@ from fieldcast.cli import cli
 from fieldcast.console import main_guard
 from fieldcast.errors import InputError
 from fieldcast.fields import Field
+from fieldcast.fields.cameras import Rays
 from fieldcast.fields.files.checkpoints.tiny_cuda_nn import Perceptron, fitting
+from fieldcast.fields.metrics import psnr
+from fieldcast.fields.rendering import shading
 
 LEVELS, CHANNELS, LOG2, BASE, FINEST = 4, 2, 9, 3, 17
 GROWTH = math.exp(math.log(FINEST / BASE) / (LEVELS - 1))
@@ -220,6 +223,30 @@ def test_the_same_function_in_a_box(tmp_path: Path, make: Any, reference: Any) -
     sigma, rgb = reference(run, u, d, torch.zeros(CODES, dtype=torch.float64))
     assert_same(field, low + u * (high - low), d, 0.01 * sigma, rgb)
     assert not field.density((high + 0.01)[None]).any()
+
+
+@RUNS
+def test_a_view(tmp_path: Path, make: Any, reference: Any) -> None:
+    """Against the reference, marched densely through the box."""
+    run = make()
+    settings = {"disable_scene_contraction": True, "average_init_density": 0.3}
+    field = fieldcast.open(saved(tmp_path, run, settings))
+    pixels = torch.cartesian_prod(torch.linspace(-0.3, 0.3, 8), torch.linspace(-0.3, 0.3, 8))
+    d = normalize(torch.cat([pixels, -torch.ones(len(pixels), 1)], -1), dim=-1)
+    rays = Rays(torch.tensor([0.1, -0.4, 4.0]).expand_as(d), d)
+    count, near, far = 2000, 2.0, 6.0
+    t = near + (torch.arange(count) + 0.5) * (far - near) / count
+    x = (rays.origins[:, None] + t[:, None] * d[:, None]).reshape(-1, 3)
+    low, high = run["aabb"]
+    inside = ((x > low) & (x < high)).all(-1)
+    u = torch.where(inside[:, None], (x - low) / (high - low), torch.full_like(x, 0.5))
+    mean = run["embedding_appearance.embedding.weight"].mean(0)
+    sigma, rgb = reference(run, u, d.repeat_interleave(count, 0), mean)
+    left = torch.exp(-torch.cumsum((0.3 * sigma * inside).reshape(-1, count) * (far - near) / count, -1))
+    before = torch.cat([torch.ones(len(d), 1), left[:, :-1]], -1)
+    wanted = ((before - left)[..., None] * rgb.reshape(len(d), count, 3)).sum(1)
+    assert float(wanted.std()) > 0.02
+    assert psnr(shading(field, steps=2000)(rays).rgb, wanted) > 45
 
 
 def test_older_checkpoints(tmp_path: Path) -> None:
