@@ -483,8 +483,9 @@ def hash_code(u: list[float], field: Field) -> list[float]:
     growth = (sizes.finest_resolution / sizes.base_resolution) ** (1 / max(sizes.levels - 1, 1))
     offset, code = 0, []
     for level in range(sizes.levels):
-        scale = sizes.base_resolution * growth**level - 1
-        stride = math.ceil(round(scale, 9)) + 2
+        stride = math.ceil(round(sizes.base_resolution * growth**level - 1, 9)) + 2
+        single = np.float32  # in which its kernel computes where a point is
+        scale = float(np.exp2(single(level) * single(np.log2(growth))) * single(sizes.base_resolution) - single(1))
         rows = min(2**sizes.log2_table, (stride**3 + 7) // 8 * 8)
         position = [c * scale + 0.5 for c in u]
         cell = [math.floor(p) for p in position]
