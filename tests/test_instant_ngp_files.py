@@ -6,6 +6,7 @@ import gzip
 import math
 import zlib
 from collections.abc import Callable
+from dataclasses import replace
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,9 @@ from torch import Tensor
 
 import fieldcast
 from fieldcast.errors import InputError
-from fieldcast.fields import Field
+from fieldcast.fields import Field, Occupancy, Space, build, default_spec
+from fieldcast.fields.files.checkpoints.instant_ngp_out import fitted, refusal
+from fieldcast.fields.heads import DensityActivation
 from fieldcast.fields.kernels.harmonics import harmonics
 from fieldcast.fields.kernels.hashgrid import hash_levels
 
@@ -55,7 +58,7 @@ def snapshot(params: np.ndarray[Any, Any], **changes: Any) -> dict[str, Any]:
             "params_type": "__half" if half else "float",
             "params_binary": params.tobytes(),
             "density_grid_size": 128,
-            "density_grid_binary": bytes(100),
+            "density_grid_binary": b"",
             "nerf": {"aabb_scale": 2, "dataset": {"is_hdr": False, "n_images": 0}},
             "aabb": {"min": [-0.5, -0.5, -0.5], "max": [1.5, 1.5, 1.5]},
             "up_dir": [0.0, 1.0, 0.0],
@@ -190,8 +193,8 @@ def test_what_it_is_not(tmp_path: Path, change: dict[str, Any], message: str) ->
         (lambda data: b"\x91" * 100_000, "not a whole snapshot"),
         (lambda data: zlib.compress(data)[:-20], "is cut off"),
         (lambda data: zlib.compress(data)[:50] + b"\xff" * 50, "damaged"),
-        (lambda data: zlib.compress(bytes(1 << 24)), "unpacks to more than 64 times its size"),
-        (lambda data: gzip.compress(bytes(1 << 24), mtime=0), "unpacks to more than 64 times its size"),
+        (lambda data: zlib.compress(bytes(1 << 28)), "unpacks to more than"),
+        (lambda data: gzip.compress(bytes(1 << 28), mtime=0), "unpacks to more than"),
     ],
 )
 def test_damaged(tmp_path: Path, make: Callable[[bytes], bytes], message: str) -> None:
@@ -213,3 +216,60 @@ def test_harmonics_are_those_that_tiny_cuda_nn_printed() -> None:
     """At (2, 2, 2), which it takes for (3, 3, 3), to the digits of 16-bit numbers."""
     printed = [0.28198, -1.4658, 1.4658, -1.4658, 9.8359, -9.8359, 8.2031, -9.8359, 0.0]
     torch.testing.assert_close(harmonics(torch.full((1, 3), 3.0), 2)[0], torch.tensor(printed), rtol=1e-3, atol=1e-6)
+
+
+def small(**changes: Any) -> Field:
+    """A hash grid that fits into a snapshot, somewhere in the world, with most of its cells empty."""
+    sizes = {"storage": "tiny-cuda-nn", "levels": 4, "log2_table": 9, "hidden": 16, "finest_resolution": 30}
+    spec = default_spec("hashgrid", space=Space((-1.0, 2.0, 0.0, 3.0, 6.0, 4.0)), background=(0.2, 0.4, 0.6))
+    spec = replace(spec.resized(sizes), density=DensityActivation("exp", scale=changes.get("scale", 1.0)))
+    field = build(spec, seed=1)
+    with torch.no_grad():
+        field.encoding.table.normal_(0, 5, generator=torch.Generator().manual_seed(2))
+    cells = torch.zeros((128,) * 3, dtype=torch.bool)
+    cells[30:90, 40:100, 50:70] = True
+    field.occupancy = Occupancy.of_cells(cells)
+    return field
+
+
+@pytest.mark.parametrize("suffix", [".msgpack", ".ingp"])
+@pytest.mark.parametrize("scale", [0.5, 1.0, 4.0])
+def test_there_and_back(tmp_path: Path, suffix: str, scale: float) -> None:
+    """In the program's frame, a box of side 2 `scale`; what is read is written as it was."""
+    field, path = small(scale=scale), tmp_path / f"a{suffix}"
+    fieldcast.save(field, path)
+    found = fieldcast.open(path)
+    assert isinstance(found, Field) and found.space.aabb == (*[0.5 - scale] * 3, *[0.5 + scale] * 3)
+    assert found.background == pytest.approx(field.background) and found.space.up == field.space.up
+    assert torch.equal(found.occupancy_bits, field.occupancy_bits)
+    u, d = torch.rand(3000, 3), torch.nn.functional.normalize(torch.randn(3000, 3), dim=-1)
+    with torch.no_grad():
+        sigma, rgb = field.double()(field.space.from_unit(u.double()), d.double())
+        ours = found.double()(found.space.from_unit(u.double()), d.double())
+    assert float(sigma.max()) > 0 and float(rgb.std()) > 0.01
+    torch.testing.assert_close(ours[0] * (2 * scale / 4), sigma, rtol=1e-6, atol=1e-9)  # its unit is a part of ours
+    torch.testing.assert_close(ours[1], rgb, rtol=1e-6, atol=1e-6)
+    again = tmp_path / f"b{suffix}"
+    fieldcast.save(found.float(), again)
+    other = fieldcast.open(again)
+    assert all(torch.equal(a, b) for a, b in zip(found.state_dict().values(), other.state_dict().values(), strict=True))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda s: replace(s, space=Space((0, 0, 0, 1, 1, 2))), "its box must be a cube"),
+        (lambda s: replace(s, space=Space(contraction="cube")), "its space end there"),
+        (lambda s: s.resized({"storage": "torch-ngp"}), "storage=tiny-cuda-nn"),
+        (lambda s: s.resized({"hidden": 20}), "hidden one of 16"),
+        (lambda s: s.resized({"appearance": 7}), "15 appearance features"),
+        (lambda s: replace(s, density=DensityActivation("softplus")), "its density must be"),
+        (lambda s: replace(s, density=DensityActivation("exp", scale=0.7)), "its density must be"),
+    ],
+)
+def test_what_a_snapshot_cannot_hold(tmp_path: Path, change: Any, message: str) -> None:
+    with pytest.raises(InputError) as caught:
+        fieldcast.save(build(change(small().spec)), tmp_path / "a.ingp")
+    assert message in str(caught.value) and not (tmp_path / "a.ingp").exists()
+    fits = fitted(replace(small().spec, density=DensityActivation("softplus")))
+    assert refusal(fits) is None and fitted(fits) == fits

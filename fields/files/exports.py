@@ -8,7 +8,7 @@ from pathlib import Path
 
 from fieldcast.errors import InputError
 from fieldcast.fields.field import Field
-from fieldcast.fields.files.checkpoints import nerf_pytorch_out, plenoxels, tensorf_out, torch_ngp_out
+from fieldcast.fields.files.checkpoints import instant_ngp_out, nerf_pytorch_out, plenoxels, tensorf_out, torch_ngp_out
 from fieldcast.fields.spec import FieldSpec
 
 
@@ -36,7 +36,17 @@ class Export:
             raise InputError(f"{path}: a file of {self.program} cannot hold this {spec.kind}: {reason}")
 
 
+SNAPSHOT = Export(
+    "Instant-NGP",
+    "hashgrid",
+    instant_ngp_out.write_snapshot,
+    instant_ngp_out.SIZES,
+    instant_ngp_out.fitted,
+    instant_ngp_out.refusal,
+)
 EXPORTS: dict[str, Export] = {
+    ".ingp": SNAPSHOT,
+    ".msgpack": SNAPSHOT,
     ".npz": Export(
         "Plenoxels",
         "voxels",

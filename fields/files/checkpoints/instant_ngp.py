@@ -19,14 +19,19 @@ from torch import Tensor
 
 from fieldcast.errors import InputError
 from fieldcast.fields.field import Field
+from fieldcast.fields.files.checkpoints.cascades import cascade_count, occupancy_of_bits
 from fieldcast.fields.files.checkpoints.hashgrids import hashgrid_of, table_shape, table_sizes
 from fieldcast.fields.files.checkpoints.tiny_cuda_nn import Layer, Perceptron
 from fieldcast.fields.heads import HARMONICS, DensityActivation
+from fieldcast.fields.occupancy import Occupancy
 from fieldcast.fields.space import Space
 from fieldcast.fields.spec import FieldSpec
 
 CODE = 16  # outputs of the density network, the density's logit first; the colour network sees all of them
-UNPACKED = 64  # times the size of a compressed file that it may unpack to: half of a snapshot are parameters
+SIDE = 128  # cells of each of the nested grids that say where something is
+OPAQUE = 0.01  # what a cell at least hides along the shortest step, if the mean of all cells is not below it
+UNPACKED = 64  # times the size of a compressed file that it may unpack to, or SMALL bytes: half of one are parameters
+SMALL = 1 << 27
 TYPES = {"__half": torch.float16, "float": torch.float32}
 Count = Annotated[int, Meta(ge=1, le=1 << 26)]
 
@@ -76,6 +81,8 @@ class Snapshot(msgspec.Struct):
     params_binary: bytes
     mode: str = "nerf"
     nerf: Nerf = msgspec.field(default_factory=Nerf)
+    density_grid_size: int = SIDE
+    density_grid_binary: bytes = b""
     up_dir: tuple[float, float, float] = (0.0, 1.0, 0.0)
     background_color: tuple[float, float, float, float] = (1.0, 1.0, 1.0, 1.0)
 
@@ -125,7 +132,9 @@ def read_snapshot(path: Path, file: File) -> Field:
     density, color = _networks(path, file, len(params), table_shape(sizes))
     code, rest = density.unpacked(params, fed=0), params[density.count :]
     table = rest[color.count :].reshape(table_shape(sizes))
-    return hashgrid_of(path, spec, table, _code_with_logit(code), _directions_first(color.unpacked(rest, fed=1)))
+    field = hashgrid_of(path, spec, table, _code_with_logit(code), _directions_first(color.unpacked(rest, fed=1)))
+    field.occupancy = _occupancy(path, found, spec.occupancy)
+    return field
 
 
 def _unpacked(path: Path) -> bytes:
@@ -138,11 +147,15 @@ def _unpacked(path: Path) -> bytes:
         return data
     try:
         unpacker = zlib.decompressobj(zlib.MAX_WBITS | 32)
-        whole = unpacker.decompress(data, UNPACKED * len(data))
+        whole = unpacker.decompress(data, max(SMALL, UNPACKED * len(data)))
     except zlib.error as error:
         raise InputError(f"{path}: its compressed stream is damaged ({error})") from None
     if not unpacker.eof:
-        reason = f"unpacks to more than {UNPACKED} times its size" if unpacker.unconsumed_tail else "is cut off"
+        reason = (
+            f"unpacks to more than {SMALL:,} bytes and {UNPACKED} times its size"
+            if unpacker.unconsumed_tail
+            else "is cut off"
+        )
         raise InputError(f"{path}: its compressed stream {reason}")
     return whole
 
@@ -182,6 +195,21 @@ def _space(found: Snapshot) -> Space:
     length = sum(c * c for c in found.up_dir) ** 0.5
     x, y, z = (c / length for c in found.up_dir) if 0 < length < 1e6 else (0.0, 1.0, 0.0)
     return Space((low, low, low, high, high, high), up=(x, y, z))
+
+
+def _occupancy(path: Path, found: Snapshot, resolution: int) -> Occupancy:
+    """The cells in which the program looks; all, if it never found out."""
+    half = float(found.nerf.aabb_scale)  # in which the first of the grids reaches from -1 to 1
+    grid = found.density_grid_binary
+    if not grid:
+        return Occupancy.of_cells(torch.ones((resolution,) * 3, dtype=torch.bool))
+    expected = 2 * SIDE**3 * cascade_count(half)
+    if found.density_grid_size != SIDE or len(grid) != expected:
+        raise InputError(f"{path}: its density grid: expected {expected:,} bytes, found {len(grid):,}")
+    values = torch.frombuffer(bytearray(grid), dtype=torch.float16).float().nan_to_num()
+    shown = values > values[: SIDE**3].clamp_min(0).mean().clamp_max(OPAQUE)
+    weights = 2 ** torch.arange(8, dtype=torch.uint8)
+    return occupancy_of_bits((shown.reshape(-1, 8) * weights).sum(-1, dtype=torch.uint8), half, SIDE, resolution)
 
 
 def _color(given: tuple[float, float, float, float]) -> tuple[float, float, float]:
