@@ -86,7 +86,8 @@ def convert(
     run["seconds"] = time.perf_counter() - start
     save(student, out, provenance=made_from, force=force)
     # Some formats round numbers or know of no empty cells: what counts is what the file holds.
-    kept = opened_scene(console, out, device) if kind == SPLATS or export else student
+    there = kind == SPLATS or (export is not None and not export.moves)
+    kept = opened_scene(console, out, device) if there else student
     conclude(console, teacher, kept, run, made_from, Output(out, page, force, views, how.seed))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import json
 import math
 import zlib
 from collections.abc import Callable
@@ -18,6 +19,8 @@ import torch
 from torch import Tensor
 
 import fieldcast
+from fieldcast.cli import cli
+from fieldcast.console import main_guard
 from fieldcast.errors import InputError
 from fieldcast.fields import Field, Occupancy, Space, build, default_spec
 from fieldcast.fields.files.checkpoints.instant_ngp_out import fitted, refusal
@@ -273,3 +276,12 @@ def test_what_a_snapshot_cannot_hold(tmp_path: Path, change: Any, message: str) 
     assert message in str(caught.value) and not (tmp_path / "a.ingp").exists()
     fits = fitted(replace(small().spec, density=DensityActivation("softplus")))
     assert refusal(fits) is None and fitted(fits) == fits
+
+
+def test_the_report_is_about_the_scene_where_it_was(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Though the file is in the program's frame."""
+    fieldcast.save(small(), tmp_path / "a.safetensors")
+    argv = ["convert", str(tmp_path / "a.safetensors"), str(tmp_path / "a.ingp"), "--to", "hashgrid"]
+    assert main_guard(cli, [*argv, "--views", "1", "--json", "--quiet"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert told["recipe"] == "copy" and told["fidelity"]["psnr"] > 80

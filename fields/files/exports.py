@@ -17,7 +17,8 @@ class Export:
     """A format of another program. kind: what it holds. write: a field of that kind, to a path, `force` or not.
 
     sizes: what a field must be made with to fit, as typed after `--size`. fitted: the spec of a field that is made to
-    fit, of one with other activations. refusal: why a spec does not fit, or None.
+    fit, of one with other activations. refusal: why a spec does not fit, or None. moves: whether what is written lies in
+    a frame of the program's own, not where it was.
     """
 
     program: str
@@ -26,6 +27,7 @@ class Export:
     sizes: Mapping[str, str] = field(default_factory=dict)
     fitted: Callable[[FieldSpec], FieldSpec] = lambda spec: spec
     refusal: Callable[[FieldSpec], str | None] = lambda spec: None
+    moves: bool = False
 
     def check(self, path: Path, spec: FieldSpec) -> None:
         """Raises InputError, with what to do, unless a field of that spec can be in such a file."""
@@ -43,6 +45,7 @@ SNAPSHOT = Export(
     instant_ngp_out.SIZES,
     instant_ngp_out.fitted,
     instant_ngp_out.refusal,
+    moves=True,
 )
 EXPORTS: dict[str, Export] = {
     ".ingp": SNAPSHOT,
