@@ -17,8 +17,8 @@ class Export:
     """A format of another program. kind: what it holds. write: a field of that kind, to a path, `force` or not.
 
     sizes: what a field must be made with to fit, as typed after `--size`. fitted: the spec of a field that is made to
-    fit, of one with other activations. refusal: why a spec does not fit, or None. moves: whether what is written lies in
-    a frame of the program's own, not where it was.
+    fit, of one with other activations. refusal: why a spec does not fit, or None. moves: whether what is written lies
+    in a frame of the program's own, not where it was.
     """
 
     program: str
