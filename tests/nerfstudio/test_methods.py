@@ -54,7 +54,8 @@ def test_every_kind_can_be_trained(kind: str, opaque: Path, trained: Any) -> Non
     found = fieldcast.open(trained(f"fieldcast-{kind}", 2, change))
     assert isinstance(found, Field) and found.spec.kind == kind
     assert found.space.contraction == "sphere" and found.background == (0, 0, 0)  # the pictures show a world
-    assert 1 <= len([group for group, _ in found.learning_rates() if group]) <= len(GROUPS)
+    # Each of the kind's learning rates has an optimiser: a third one would be left out.
+    assert len(found.learning_rates()) in range(1, len(GROUPS) + 1)
 
 
 def test_transparent_parts(tmp_path: Path) -> None:

@@ -20,6 +20,8 @@ from fieldcast.fields.files.checkpoints.nerfstudio import model_settings, newest
 from fieldcast.fields.files.checkpoints.pickles import read_pickle
 from fieldcast.fields.scenes import open_scene
 
+STEPS = 300  # of the fixture's run
+
 
 def test_a_run_of_nerfacto_is_read_as_plain_data(nerfacto: Any) -> None:
     checkpoint = newest_checkpoint(nerfacto.config)
@@ -27,9 +29,6 @@ def test_a_run_of_nerfacto_is_read_as_plain_data(nerfacto: Any) -> None:
     found = read_pickle(checkpoint)
     assert found["step"] == STEPS - 1
     assert found["pipeline"]["_model.field.mlp_base.model.0.hash_table"].shape == (16 * 2**12, 2)
-
-
-STEPS = 300
 
 
 def assert_same(theirs: NerfactoField, ours: Any, x: torch.Tensor) -> None:
@@ -83,4 +82,4 @@ def test_it_converts_to_vm(nerfacto: Any) -> None:
     spec = student_spec(teacher.spec, "vm").resized({"resolution": "64", "density_channels": "8"})
     student = fieldcast.convert(teacher, spec, steps=200)
     views = comparison_views(teacher, 2, seed=1, longest=40)
-    assert compare(teacher, student, views).psnr > 20  # one colour everywhere has 10
+    assert compare(teacher, student, views).psnr > 28  # measured: 35 and 36 dB of the two views
