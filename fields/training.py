@@ -24,17 +24,17 @@ BETAS, EPS = (0.9, 0.99), 1e-15  # of AdamW
 
 @dataclass
 class Training:
-    """One training run of `field`.
+    """One training run of `field`, or of another module.
 
     loss: gives the loss of a step (counted from 0), drawing random numbers from the generator only.
     schedule: the learning rate of a group at a step, from that which it starts with. rates: groups of parameters and
-    those rates (default: the field's own, with its stride); weight_decay, betas: of AdamW. state: tensors, besides the
-    field's and the optimiser's, that the run changes in place and needs to continue; those that begin without
+    those rates (a field's default: its own, with its stride); weight_decay, betas: of AdamW. state: tensors, besides
+    the field's and the optimiser's, that the run changes in place and needs to continue; those that begin without
     rows may get some. identity: what a checkpoint must agree with to be resumed. checkpoint: where resumable state is
     kept while the run lasts; None: nowhere.
     """
 
-    field: Field
+    field: nn.Module
     loss: Callable[[int, torch.Generator], Tensor]
     schedule: Callable[[int, float], float]
     steps: int
@@ -53,7 +53,8 @@ class Training:
         optimizer = self._optimizer()
         generator = torch.Generator().manual_seed(self.seed)
         start = self._load(optimizer, generator) if self.resume else 0
-        with trained_in(self.field, training_precision(self.field.device)):
+        device = next(self.field.parameters()).device
+        with trained_in(self.field, training_precision(device)):
             self._steps(start, optimizer, generator, progress)
         if self.checkpoint:
             self.checkpoint.unlink(missing_ok=True)
@@ -82,7 +83,10 @@ class Training:
 
     def groups(self) -> list[dict[str, Any]]:
         """The groups of parameters that AdamW takes, with their settings."""
-        rates = own_rates(self.field, self.steps) if self.rates is None else self.rates
+        rates = self.rates
+        if rates is None:
+            assert isinstance(self.field, Field)
+            rates = own_rates(self.field, self.steps)
         return adam_groups(rates, self.betas, self.weight_decay)
 
     def _optimizer(self) -> torch.optim.Optimizer:
@@ -101,7 +105,8 @@ class Training:
         write_tensors(path, tensors, {"identity": self._identity(), "step": step}, force=True)
 
     def _identity(self) -> dict[str, Any]:
-        return {"spec": self.field.spec.to_json(), "steps": self.steps, "seed": self.seed, **self.identity}
+        spec = {"spec": self.field.spec.to_json()} if isinstance(self.field, Field) else {}
+        return {**spec, "steps": self.steps, "seed": self.seed, **self.identity}
 
     def _load(self, optimizer: torch.optim.Optimizer, generator: torch.Generator) -> int:
         require_checkpoint(self.checkpoint, self.resume)

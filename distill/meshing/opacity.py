@@ -17,6 +17,7 @@ from torch import Tensor
 
 from fieldcast.fields.field import Field
 from fieldcast.fields.progress import Progress, silent
+from fieldcast.fields.space import Space
 
 BLUR = 0.5  # cells
 CHUNK = 1 << 16  # points in one query
@@ -34,14 +35,14 @@ class Grid:
 
 
 @torch.no_grad()
-def opacity_grid(field: Field, resolution: int, progress: Progress = silent) -> Grid:
+def opacity_grid(field: Field, resolution: int, progress: Progress = silent, within: Space | None = None) -> Grid:
     """The opacity of a field in its box, `resolution` cells along the longest side; asked only where it is occupied.
 
-    The density of an unbounded world outside its box is left out.
+    within: another box. The density of an unbounded world outside its box is left out.
     """
     from scipy.ndimage import gaussian_filter
 
-    space = field.spec.space
+    space = within or field.spec.space
     low = torch.tensor(space.aabb[:3], dtype=torch.float64)
     sides = torch.tensor(space.aabb[3:], dtype=torch.float64) - low
     cell = 2 * space.unit / resolution

@@ -1,0 +1,166 @@
+"""Attention that a prior's network lets others do: plain, or with what a morph mixes in.
+
+The batch of a morph is the source, the target, and frames between them. A frame attends to its own tokens and to those
+of the source and the target, by its place between them.
+
+Letters: B latents, F = B - 2 frames, H heads, T tokens that ask, S that are asked, K features of each.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int64
+from torch import Tensor
+from torch.nn import functional
+
+from fieldcast.morph.frequencies import enhanced
+
+Place = tuple[int, Literal["self", "cross"]]
+"""An attention of a network: the number of its block, and whether it is among tokens or to words."""
+Attend = Callable[[Place, Tensor, Tensor, Tensor, Tensor | None], Tensor]
+"""(place, q [B, H, T, K], k [B, H, S, K], v [B, H, S, K], bias [B, 1, 1, S] or None) -> [B, H, T, K]."""
+
+Window = tuple[float, float]
+"""Times from 0 (noise) to 1 (object), from and below which something is done."""
+SPATIAL = 0.5  # of the cost of a pair of tokens, that lie as far apart as can be
+
+
+def plain(place: Place, q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None) -> Tensor:
+    """Attention as it is."""
+    return functional.scaled_dot_product_attention(q, k, v, attn_mask=None if bias is None else bias.to(q.dtype))
+
+
+@dataclass(frozen=True)
+class Mixing:
+    """What frames attend to besides themselves.
+
+    fusion: `off`; `kv`, keys and values blended before attention, as published (Textured 3D Regenerative Morphing, eq.
+    of attention fusion; AID's inner variant); `out`, attention to source and target apart, blended after (AID's outer
+    variant, MorphAny3D's). window: when. reorder: when `kv` pairs tokens of source and target one to one first.
+    low: gain of low frequencies in frames half-way, less towards both ends; low_window: when. constant: the gain is the
+    same everywhere, as published. previous: the part of the attention among tokens that goes to the frame before.
+    """
+
+    fusion: Literal["off", "kv", "out"] = "off"
+    window: Window = (0.0, 1.0)
+    reorder: Window | None = None
+    low: float = 0.0
+    low_window: Window = (0.8, 0.92)
+    constant: bool = False
+    previous: float = 0.0
+
+    @property
+    def is_plain(self) -> bool:
+        return self.fusion == "off" and not self.low and not self.previous
+
+    def at(self, t: float, alphas: Float[Tensor, " f"], positions: Float[Tensor, "t 3"] | None) -> Attend:
+        """The attention of a batch of source, target and frames at a time."""
+        return plain if self.is_plain or not len(alphas) else _Mixed(self, t, alphas, positions)
+
+
+@dataclass(frozen=True, eq=False)
+class _Mixed:
+    mixing: Mixing
+    t: float
+    alphas: Float[Tensor, " f"]
+    positions: Float[Tensor, "t 3"] | None
+
+    def __call__(self, place: Place, q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None) -> Tensor:
+        ends = plain(place, q[:2], k[:2], v[:2], None if bias is None else bias[:2])
+        own = q[2:], k[2:], v[2:], None if bias is None else bias[2:]
+        fusion = self.mixing.fusion if _within(self.t, self.mixing.window) else "off"
+        if fusion == "kv":
+            frames = self._blended_before(place, *own, k[:2], v[:2], bias)
+        elif fusion == "out":
+            frames = self._blended_after(place, *own, k[:2], v[:2], bias)
+        else:
+            frames = plain(place, *own)
+        if place[1] == "self":
+            if self.mixing.previous:
+                frames = self._with_previous(place, q, k, v, frames)
+            if self.mixing.low and self.positions is not None and _within(self.t, self.mixing.low_window):
+                half_way = torch.ones_like(self.alphas) if self.mixing.constant else 4 * self.alphas * (1 - self.alphas)
+                frames = enhanced(frames, self.positions, 1 + self.mixing.low * half_way, keep=not self.mixing.constant)
+        return torch.cat([ends, frames])
+
+    def _blended_before(
+        self,
+        place: Place,
+        q: Tensor,
+        k: Tensor,
+        v: Tensor,
+        bias: Tensor | None,
+        ks: Tensor,
+        vs: Tensor,
+        all_bias: Tensor | None,
+    ) -> Tensor:
+        a = self.alphas.to(q)[:, None, None, None]
+        first, second = (ks[0], vs[0]), (ks[1], vs[1])
+        if place[1] == "self" and self.mixing.reorder and _within(self.t, self.mixing.reorder):
+            pair = paired(ks[0], ks[1], self.positions)
+            back = pair.argsort()
+            near = (self.alphas < 0.5)[:, None, None, None].to(q.device)
+            # In the nearer end's order: the other one's tokens come to it.
+            mixed = [
+                torch.where(near, (1 - a) * s + a * t[:, pair], (1 - a) * s[:, back] + a * t)
+                for s, t in zip(first, second, strict=True)
+            ]
+        else:
+            mixed = [(1 - a) * s + a * t for s, t in zip(first, second, strict=True)]
+        both = (
+            None
+            if bias is None or all_bias is None
+            else torch.cat([torch.lerp(all_bias[:1], all_bias[1:2], a), bias], -1)
+        )
+        return plain(place, q, torch.cat([mixed[0].to(k), k], 2), torch.cat([mixed[1].to(v), v], 2), both)
+
+    def _blended_after(
+        self,
+        place: Place,
+        q: Tensor,
+        k: Tensor,
+        v: Tensor,
+        bias: Tensor | None,
+        ks: Tensor,
+        vs: Tensor,
+        all_bias: Tensor | None,
+    ) -> Tensor:
+        outs = []
+        for end in (0, 1):
+            keys, values = (torch.cat([e[end : end + 1].expand_as(o), o], 2) for e, o in ((ks, k), (vs, v)))
+            both = None
+            if bias is not None and all_bias is not None:
+                both = torch.cat([all_bias[end : end + 1].expand_as(bias), bias], -1)
+            outs.append(plain(place, q, keys, values, both))
+        return torch.lerp(outs[0], outs[1], self.alphas.to(q)[:, None, None, None])
+
+    def _with_previous(self, place: Place, q: Tensor, k: Tensor, v: Tensor, frames: Tensor) -> Tensor:
+        """Frames are in order; the one before the first is the source."""
+        before = torch.tensor([0, *range(2, len(q) - 1)], device=q.device)
+        return torch.lerp(frames, plain(place, q[2:], k[before], v[before], None), self.mixing.previous)
+
+
+def paired(
+    source: Float[Tensor, "h t k"], target: Float[Tensor, "h t k"], positions: Float[Tensor, "t 3"] | None
+) -> Int64[Tensor, " t"]:
+    """For each token of the source, the one of the target that it is paired with: a permutation.
+
+    The sum over the pairs of how far apart they are, in what they are (their keys) and in where, is the least possible.
+    """
+    from scipy.optimize import linear_sum_assignment
+
+    a, b = (functional.normalize(x.transpose(0, 1).flatten(1).float(), dim=-1) for x in (source, target))
+    cost = 1 - a @ b.T
+    if positions is not None:
+        cost = cost + SPATIAL * torch.cdist(positions, positions).to(cost) / 3**0.5
+    _, found = linear_sum_assignment(cost.cpu().numpy())
+    return torch.from_numpy(np.asarray(found, np.int64)).to(source.device)
+
+
+def _within(t: float, window: Window) -> bool:
+    return window[0] <= t < window[1]
