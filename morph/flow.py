@@ -89,6 +89,7 @@ def invert(
     steps: int = 25,
     guidance: float = 1.0,
     heun: bool = True,
+    progress: Progress = silent,
 ) -> Float[Tensor, "b t c"]:
     """The noises from which the flow leads to latents."""
-    return integrate(flow(prior, condition, guidance), latents, 1.0, 0.0, steps, heun)
+    return integrate(flow(prior, condition, guidance), latents, 1.0, 0.0, steps, heun, progress)
