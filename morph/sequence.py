@@ -13,6 +13,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from fieldcast.errors import InputError
 from fieldcast.fields.progress import Progress, silent
 from fieldcast.fields.space import Space
 from fieldcast.morph.arcs import equal_arc, even
@@ -61,6 +62,8 @@ def morph(
     progress: Progress = silent,
 ) -> Morph:
     """Frames from one object to another. They are where the first is, in its world and as large as it."""
+    if what != "both" and not prior.parts:
+        raise InputError(f"prior {prior.name}: a {what} alone cannot be changed, shape and texture are not apart in it")
     memory = memory or Memory()
     space, turns = UNIT if first.volume is None else first.volume.space, 0
     if recipe.face and first.volume and second.volume:
@@ -102,11 +105,39 @@ class Between:
     def latents(self, alphas: list[float]) -> Float[Tensor, "f t c"]:
         """The latents of frames, all in one batch behind those of the two ends, to which they attend."""
         (a, b), places = self.ends, torch.tensor(alphas, dtype=torch.float32)
-        noise = torch.cat([a.noise[None], b.noise[None], slerp(a.noise, b.noise, places)])
-        condition = joined([a.condition, b.condition, between(a.condition, b.condition, places)])
+        noise, told = slerp(a.noise, b.noise, places), between(a.condition, b.condition, places)
+        part, by, held = self._held(noise)
+        if self.what == "shape":  # frames that keep the first's texture, behind those that show what shape to have
+            noise, told = torch.cat([noise, held]), joined([told, *[a.condition] * len(places)])
+            places = torch.cat([places, torch.zeros_like(places)])
+        elif self.what == "texture":
+            noise = held
+        noise = torch.cat([a.noise[None], b.noise[None], noise])
+        condition, recipe = joined([a.condition, b.condition, told]), self.recipe
+        along = flow(
+            self.prior, condition, recipe.guidance, lambda t: recipe.mixing.at(t, places, self.prior.positions)
+        )
+
+        def velocity(x: Float[Tensor, "b t c"], t: float) -> Float[Tensor, "b t c"]:
+            v = along(x, t)
+            if part is not None:
+                v[-len(alphas) :, :, part] = v[by, :, part]
+            return v
+
         adapters = [end.adapter for end in self.ends if end.adapter]
         weights = torch.cat([torch.eye(2), torch.stack([1 - places, places], -1)])
-        recipe, positions = self.recipe, self.prior.positions
-        velocity = flow(self.prior, condition, recipe.guidance, lambda t: recipe.mixing.at(t, places, positions))
         with adapted(self.prior, adapters, weights):
-            return integrate(velocity, noise, 0.0, 1.0, recipe.steps, recipe.heun, self.progress)[2:]
+            return integrate(velocity, noise, 0.0, 1.0, recipe.steps, recipe.heun, self.progress)[-len(alphas) :]
+
+    def _held(self, noise: Float[Tensor, "f t c"]) -> tuple[slice | None, slice, Float[Tensor, "f t c"]]:
+        """The channels that frames get from others, those others, and the noise of frames that do so.
+
+        A texture alone changes on the shape of the first object; a shape alone changes as it does with its texture,
+        which the frames that are wanted do not take over.
+        """
+        parts, held = self.prior.parts, noise.clone()
+        if self.what == "both":
+            return None, slice(0), held
+        kept = "texture" if self.what == "shape" else "shape"
+        held[:, :, parts[kept]] = self.ends[0].noise[:, parts[kept]]
+        return parts["shape"], slice(2, 2 + len(noise)) if self.what == "shape" else slice(0, 1), held
