@@ -63,3 +63,21 @@ def gsplat() -> Any:
         warnings.simplefilter("ignore")
         pytest.importorskip("gsplat")
         return importlib.import_module("gsplat.cuda._torch_impl")
+
+
+@pytest.fixture(scope="session")
+def tiny_prior() -> Any:
+    """A prior of the built-in's kind, small, of random weights that are not zero anywhere."""
+    from fieldcast.morph.priors.builtin import BuiltinPrior
+    from fieldcast.morph.priors.builtin.codec import Codec, CodecSizes
+    from fieldcast.morph.priors.builtin.transformer import Transformer, TransformerSizes
+
+    torch.manual_seed(3)
+    codec = Codec(CodecSizes(shape_basis=8, color_basis=2, shape=2, color=2, width=8, fine=4))
+    for basis in (codec.shape_basis, codec.color_basis):
+        basis.copy_(torch.linalg.qr(torch.randn_like(basis))[0])
+    words = ["", "blue", "car", "house", "red", "tree"]
+    network = Transformer(TransformerSizes(tokens=64, channels=32, words=len(words), width=32, blocks=2, heads=2))
+    for parameter in network.parameters():
+        torch.nn.init.normal_(parameter, std=0.1) if parameter.ndim > 1 else None
+    return BuiltinPrior(codec.requires_grad_(False), network.requires_grad_(False), words, {})
