@@ -67,15 +67,20 @@ def gsplat() -> Any:
 
 @pytest.fixture(scope="session")
 def tiny_prior() -> Any:
-    """A prior of the built-in's kind, small, of random weights that are not zero anywhere."""
+    """A prior of the built-in's kind, small and of random weights."""
     from fieldcast.morph.priors.builtin import BuiltinPrior
     from fieldcast.morph.priors.builtin.codec import Codec, CodecSizes
     from fieldcast.morph.priors.builtin.transformer import Transformer, TransformerSizes
 
     torch.manual_seed(3)
     codec = Codec(CodecSizes(shape_basis=8, color_basis=2, shape=2, color=2, width=8, fine=4))
-    for basis in (codec.shape_basis, codec.color_basis):
-        basis.copy_(torch.linalg.qr(torch.randn_like(basis))[0])
+    x, y, z = torch.cartesian_prod(*[torch.linspace(-1, 1, 8)] * 3).T
+    smooth = torch.linalg.qr(torch.stack([torch.ones(512), x, y, z, x * y, y * z, z * x, x * y * z], 1))[0]
+    codec.shape_basis.copy_(smooth)
+    codec.color_basis.copy_(smooth[:, :2])
+    for parameter in codec.cells.parameters():  # or surfaces would be of crumbs
+        torch.nn.init.zeros_(parameter)
+    codec.components.weight.data.mul_(4)
     words = ["", "blue", "car", "house", "red", "tree"]
     network = Transformer(TransformerSizes(tokens=64, channels=32, words=len(words), width=32, blocks=2, heads=2))
     for parameter in network.parameters():
