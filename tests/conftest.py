@@ -80,7 +80,7 @@ def tiny_prior() -> Any:
     codec.color_basis.copy_(smooth[:, :2])
     for parameter in codec.cells.parameters():  # or surfaces would be of crumbs
         torch.nn.init.zeros_(parameter)
-    codec.components.weight.data.mul_(4)
+    codec.components.bias.data[0] += 4 * smooth[0, 0].sign()  # and of most of the grid
     words = ["", "blue", "car", "house", "red", "tree"]
     network = Transformer(TransformerSizes(tokens=64, channels=32, words=len(words), width=32, blocks=2, heads=2))
     for parameter in network.parameters():
