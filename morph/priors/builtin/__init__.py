@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int64
 from torch import Tensor
 
 from fieldcast.errors import InputError
@@ -32,6 +32,7 @@ class BuiltinPrior:
 
     name = "builtin"
     adapted = (".q", ".kv", ".out")
+    groups: Int64[Tensor, " s"] | None = None
 
     def __init__(self, codec: Codec, network: Transformer, words: list[str], made: dict[str, Any]) -> None:
         """words: the vocabulary. made: how it was made, for its file."""
