@@ -477,7 +477,7 @@ def emptied(path: Path) -> None:
     from safetensors.torch import load_file, save_file
 
     tensors = load_file(path)
-    tensors.popitem()
+    del tensors[next(name for name in tensors if "proj" in name)]
     save_file(tensors, path, metadata={"format": "pt"})
 
 

@@ -114,7 +114,8 @@ class ShapEPrior:
 
     @torch.no_grad()
     def _network(self, latent: Float[Tensor, "t c"]) -> Network:
-        return Network(self.diffusers.shap_e_renderer, latent.to(self.device))
+        # A flow ends nearly, not exactly, within what latents of Shap-E are trained to be.
+        return Network(self.diffusers.shap_e_renderer, latent.to(self.device).clamp(-1, 1))
 
     def _tokens(self, caption: str) -> list[int]:
         tokens: list[int] = self.diffusers.tokenizer(caption, verbose=False).input_ids

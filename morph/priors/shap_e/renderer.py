@@ -75,7 +75,7 @@ class Network:
     def _in_world(weight: Float[Tensor, "w e"], turn: Float[Tensor, "3 3"]) -> Float[Tensor, "w e"]:
         """Weights of encoded points, for points that are turned by quarters first: sines change sign with an axis."""
         parts, turn = weight.unflatten(1, (-1, 3)), turn.to(weight)
-        turned = parts @ turn.T
+        turned: Tensor = parts @ turn.T
         turned[:, 2::2] = parts[:, 2::2] @ turn.abs().T
         return turned.flatten(1)
 
