@@ -189,7 +189,7 @@ def test_velocity_leads_where_their_sampler_does(prior: ShapEPrior, pipeline: An
     assert len(sigmas) == 13 and sigmas[0] > 400
     with torch.no_grad():
         found = sampled(ours, start, "a red car", guidance, sigmas)
-    torch.testing.assert_close(found, expected, rtol=2e-3, atol=2e-3)
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
     assert float(expected.std()) > 0.1
 
 
@@ -330,7 +330,7 @@ def test_adapters_that_do_not_fit(prior: ShapEPrior, tmp_path: Path) -> None:
 
 
 def test_inversion_comes_back(prior: ShapEPrior) -> None:
-    """To under 1 % of the object, and nearer with more steps: Heun's error falls with their square."""
+    """To under 1 % of the object, and nearer with more steps: Heun's error falls at least with their square."""
     told = prior.embed("a red car")
     objects = generate(prior, "a red car", 1, seed=3, steps=50, guidance=1.0)
     errors = []
@@ -339,7 +339,7 @@ def test_inversion_comes_back(prior: ShapEPrior) -> None:
         with torch.no_grad():
             again = integrate(flow(prior, told), back, 0.0, 1.0, steps)
         errors.append(float((again - objects).norm() / objects.norm()))
-    assert errors[1] < 0.01 and errors[1] < errors[0] / 4
+    assert errors[0] < 0.01 and errors[1] < errors[0] / 9
 
 
 def theirs_at(renderer: Any, latent: Tensor, p: Tensor, mode: str = "nerf") -> Any:
@@ -368,10 +368,10 @@ def test_a_frame_is_their_radiance_field(prior: ShapEPrior, pipeline: Any, up: t
         exact = field.double()(center + half * n, d)
         single = field.float()((center + half * n).float(), d.float())
     assert float((theirs.density[:, 0] > 0.1).double().mean()) > 0.1
-    torch.testing.assert_close(exact[0] * half, theirs.density[:, 0], rtol=1e-5, atol=1e-5)
-    torch.testing.assert_close(exact[1], theirs.channels, rtol=1e-5, atol=1e-5)
-    torch.testing.assert_close(single[0] * half, theirs.density[:, 0].float(), rtol=1e-3, atol=1e-3)
-    torch.testing.assert_close(single[1], theirs.channels.float(), rtol=1e-3, atol=1e-3)
+    torch.testing.assert_close(exact[0] * half, theirs.density[:, 0], rtol=1e-6, atol=1e-6)
+    torch.testing.assert_close(exact[1], theirs.channels, rtol=1e-6, atol=1e-6)
+    torch.testing.assert_close(single[0] * half, theirs.density[:, 0].float(), rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(single[1], theirs.channels.float(), rtol=1e-4, atol=1e-4)
 
 
 def test_frequencies_are_theirs(pipeline: Any, prior: ShapEPrior) -> None:
@@ -437,7 +437,7 @@ def test_objects_come_in_by_distillation(prior: ShapEPrior) -> None:
     points = samples(volume, torch.Generator().manual_seed(9))
     with torch.no_grad():
         before, after = (float(mismatch(Network(renderer, z), 24, *points)) for z in (torch.zeros(prior.shape), latent))
-    assert after < 0.6 * before
+    assert after < 0.4 * before
     found = Network(renderer, latent).volume(Space(), 24)
     both, either = (found.solid & volume.solid).sum(), (found.solid | volume.solid).sum()
     assert float(both / either) > 0.6
