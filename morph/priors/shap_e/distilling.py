@@ -74,11 +74,11 @@ def mismatch(
     rgb: Float[Tensor, "n 3"],
 ) -> Float[Tensor, ""]:
     """How far a network's answers are from an object: logistic loss of the side of the surface, squared errors of the
-    opacity of a cell and of colours near the surface, of the surface and of both radiance fields.
+    opacity of a cell, absolute ones of colours near the surface, of the surface and of both radiance fields.
     """
     found, side = network(p), inside.float()
     surface = functional.softplus(SHARP * (1 - 2 * side) * torch.tanh(found[:, SDF])).mean()
     opacity = 1 - torch.exp(-functional.leaky_relu(found[:, 1:3], LEAK) * 2 / resolution)
     solid = (opacity - side[:, None]).square().mean()
-    colors = (torch.sigmoid(found[:, 3:]) - rgb.repeat(1, 3)).square().mean(-1)
+    colors = (torch.sigmoid(found[:, 3:]) - rgb.repeat(1, 3)).abs().mean(-1)
     return surface + solid + (colors * near).sum() / near.sum().clamp_min(1)
