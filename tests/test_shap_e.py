@@ -545,7 +545,7 @@ def test_without_diffusers(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Non
         assert "\n" not in str(caught.value)
 
 
-def test_without_a_network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_a_network(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing is asked for when the hub is said to be offline, and a download that is kept is found."""
     constants = pytest.importorskip("huggingface_hub").constants
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
@@ -555,6 +555,11 @@ def test_without_a_network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     ) as caught:
         open_prior("shap-e")
     assert "\n" not in str(caught.value)
+    kept = tmp_path / "models--openai--shap-e"
+    shutil.copytree(folder, kept / "snapshots" / (40 * "a"))
+    (kept / "refs").mkdir()
+    (kept / "refs/main").write_text(40 * "a")
+    assert open_prior("shap-e").shape == (TOKENS, CHANNELS)
 
 
 def test_other_priors_do_not_import_it() -> None:
