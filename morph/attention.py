@@ -8,6 +8,7 @@ Letters: B latents, F = B - 2 frames, H heads, T tokens that ask, S that are ask
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
@@ -58,9 +59,18 @@ class Mixing:
     def is_plain(self) -> bool:
         return self.fusion == "off" and not self.low and not self.previous
 
-    def at(self, part: float, alphas: Float[Tensor, " f"], positions: Float[Tensor, "t 3"] | None) -> Attend:
-        """The attention of a batch of source, target and frames, so far into the steps."""
-        return plain if self.is_plain or not len(alphas) else _Mixed(self, part, alphas, positions)
+    def at(
+        self,
+        part: float,
+        alphas: Float[Tensor, " f"],
+        positions: Float[Tensor, "t 3"] | None,
+        groups: Int64[Tensor, " s"] | None = None,
+    ) -> Attend:
+        """The attention of a batch of source, target and frames, so far into the steps.
+
+        positions, groups: of a prior's tokens.
+        """
+        return plain if self.is_plain or not len(alphas) else _Mixed(self, part, alphas, positions, groups)
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,6 +79,7 @@ class _Mixed:
     part: float
     alphas: Float[Tensor, " f"]
     positions: Float[Tensor, "t 3"] | None
+    groups: Int64[Tensor, " s"] | None
 
     def __call__(self, place: Place, q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None) -> Tensor:
         ends = plain(place, q[:2], k[:2], v[:2], None if bias is None else bias[:2])
@@ -102,7 +113,7 @@ class _Mixed:
         a = self.alphas.to(q)[:, None, None, None]
         first, second = (ks[0], vs[0]), (ks[1], vs[1])
         if place[1] == "self" and self.mixing.reorder and _within(self.part, self.mixing.reorder):
-            pair = paired(ks[0], ks[1], self.positions)
+            pair = paired(ks[0], ks[1], self.positions, self.groups)
             back = pair.argsort()
             near = (self.alphas < 0.5)[:, None, None, None].to(q.device)
             # In the nearer end's order: the other one's tokens come to it.
@@ -145,9 +156,12 @@ class _Mixed:
 
 
 def paired(
-    source: Float[Tensor, "h t k"], target: Float[Tensor, "h t k"], positions: Float[Tensor, "t 3"] | None
+    source: Float[Tensor, "h t k"],
+    target: Float[Tensor, "h t k"],
+    positions: Float[Tensor, "t 3"] | None,
+    groups: Int64[Tensor, " t"] | None = None,
 ) -> Int64[Tensor, " t"]:
-    """For each token of the source, the one of the target that it is paired with: a permutation.
+    """For each token of the source, the one of the target that it is paired with: a permutation, within groups.
 
     The sum over the pairs of how far apart they are, in what they are (their keys) and in where, is the least possible.
     """
@@ -157,6 +171,8 @@ def paired(
     cost = 1 - a @ b.T
     if positions is not None:
         cost = cost + SPATIAL * torch.cdist(positions, positions).to(cost) / 3**0.5
+    if groups is not None:
+        cost = cost.masked_fill((groups[:, None] != groups).to(cost.device), math.inf)
     _, found = linear_sum_assignment(cost.cpu().numpy())
     return torch.from_numpy(np.asarray(found, np.int64)).to(source.device)
 

@@ -40,6 +40,16 @@ def integrate(
     return x
 
 
+def early_times(steps: int, early: float) -> list[float]:
+    """So many steps from 0 to 1, `early` times as short as even ones at noise and as long at objects.
+
+    The shift of Esser et al. 2024, eq. 23: half of the steps are before time 1 / (1 + early).
+    """
+    even = torch.linspace(0, 1, steps + 1, dtype=torch.float64)
+    times: list[float] = (even / (even + early * (1 - even))).tolist()
+    return times
+
+
 def flow(
     prior: Prior, condition: Condition, guidance: float = 1.0, attend: Callable[[float], Attend] = lambda part: plain
 ) -> Velocity:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -18,6 +19,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional
 
+from fieldcast.errors import InputError
+from fieldcast.fields.files.tensors import read_tensors, write_tensors
 from fieldcast.fields.progress import Progress, silent
 from fieldcast.morph.attention import plain
 from fieldcast.morph.interpolation import joined
@@ -26,6 +29,7 @@ from fieldcast.morph.recipes import Recipe
 
 Pair = tuple[Float[Tensor, "r i"], Float[Tensor, "o r"]]
 BATCH = 4
+FORMAT = 1  # of files of adapters
 
 
 class Adapter(nn.Module):
@@ -103,3 +107,26 @@ def tuned(
         optimizer.step()
         progress(step + 1, steps, f"adapting: loss {float(loss.detach()):.3g}")
     return dict(adapter.requires_grad_(False).state_dict())
+
+
+def save_adapter(adapter: Adapter, prior: Prior, path: Path, force: bool = False) -> None:
+    """Writes an adapter of a prior: `LAYER.a` and `LAYER.b`, for the names of its layers."""
+    tensors = {f"{name}.{k}": v for name in linears(prior) for k, v in zip("ab", adapter.pair(name), strict=True)}
+    write_tensors(path, tensors, {"adapter": FORMAT, "prior": prior.name}, force)
+
+
+def open_adapter(path: Path, prior: Prior) -> Adapter:
+    """The adapter in a file. Raises InputError when it is not one, or of another prior."""
+    tensors, meta = read_tensors(path)
+    if meta.get("adapter") != FORMAT:
+        raise InputError(f"{path}: expected an adapter of format {FORMAT}, found {meta.get('adapter', 'none')}")
+    if meta.get("prior") != prior.name:
+        raise InputError(f"{path}: expected an adapter of {prior.name}, found one of {meta.get('prior')}")
+    ranks = {len(value) for name, value in tensors.items() if name.endswith(".a")}
+    adapter = Adapter(prior, max(ranks, default=1), torch.Generator())
+    own = {name.replace(".", "/")[:-2] + f":{name[-1]}": value for name, value in tensors.items()}
+    try:
+        adapter.pairs.load_state_dict(own)
+    except RuntimeError as error:
+        raise InputError(f"{path}: not for this {prior.name}: {' '.join(str(error).split())[:200]}") from None
+    return adapter.requires_grad_(False)

@@ -32,7 +32,7 @@ def volume_of_mesh(mesh: Surfaces, resolution: int = RESOLUTION) -> Volume:
     caster = Caster(mesh.parts)
     cube = _cube(caster.center, caster.half, mesh.up)
     corners = _in_cells(np.concatenate([part.corners for part in mesh.parts]), cube, resolution)
-    face, distance, c, p = _nearest(corners, resolution)
+    face, distance, c, p = nearest_faces(corners, resolution)
     sdf = np.full((resolution,) * 3, BAND, np.float32)
     away = np.full((resolution,) * 3, np.inf, np.float32)
     away[tuple(c.T)] = distance
@@ -61,7 +61,7 @@ def volume_of_field(field: Field, resolution: int = RESOLUTION) -> Volume:
     grid = without_holes(opacity_grid(field, resolution, within=cube), level)
     turn = world_from_grid(space.up)
     corners = _in_cells(level_set(grid, level).corners(), cube, resolution)
-    _, distance, c, p = _nearest(corners, resolution)
+    _, distance, c, p = nearest_faces(corners, resolution)
     inside = in_grid(torch.from_numpy(grid.values > level), turn)
     sdf = torch.where(inside, -BAND, BAND)
     away = torch.from_numpy(distance)
@@ -102,7 +102,7 @@ def spread_colors(
     return spread
 
 
-def _nearest(
+def nearest_faces(
     corners: Float64[np.ndarray, "f 3 3"], resolution: int
 ) -> tuple[Int64[np.ndarray, " n"], Float32[np.ndarray, " n"], Int64[np.ndarray, "n 3"], Float64[np.ndarray, "n 3"]]:
     """The cells within BAND of a surface: the nearest face of each, how far it is, the cell, its nearest point."""

@@ -118,9 +118,8 @@ class Between:
             noise = held
         noise = torch.cat([a.noise[None], b.noise[None], noise])
         condition, recipe = joined([a.condition, b.condition, told]), self.recipe
-        along = flow(
-            self.prior, condition, recipe.guidance, lambda part: recipe.mixing.at(part, places, self.prior.positions)
-        )
+        where = self.prior.positions, self.prior.groups
+        along = flow(self.prior, condition, recipe.guidance, lambda part: recipe.mixing.at(part, places, *where))
 
         def velocity(x: Float[Tensor, "b t c"], t: float, done: float) -> Float[Tensor, "b t c"]:
             v = along(x, t, done)

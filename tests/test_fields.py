@@ -367,6 +367,28 @@ def test_mlp_is_pvds_network(sizes: dict[str, Any]) -> None:
     check(field, np.exp(features[:, 0]) / 1.5, color_by_hand(field, features, d.numpy()), x, d)
 
 
+@pytest.mark.parametrize("skip", [0, 2])
+@pytest.mark.parametrize("first", ["linear", "rectified"])
+def test_nerf_without_a_branch(first: str, skip: int) -> None:
+    """As Shap-E has it: x sigmoid(x) between layers, and one layer from the trunk to the colour, seen from anywhere."""
+    sizes = {"layers": 3, "width": 8, "skip": skip, "octaves": 3, "branch_layers": 0, "activation": "silu"}
+    field = build(default_spec("nerf", space=BOX, occupancy=8).resized({**sizes, "first": first}))
+    x, d = points(32, dtype=torch.float64)
+    n = 2 * unit(x).numpy() - 1
+    encoded = np.concatenate([n, *(f(2.0**k * n) for k in range(3) for f in (np.sin, np.cos))], 1)
+
+    def layer(given: Any, h: np.ndarray) -> np.ndarray:
+        made: np.ndarray = h @ given.weight.detach().double().numpy().T + given.bias.detach().double().numpy()
+        return made
+
+    h = encoded
+    for index, linear in enumerate(field.trunk):
+        h = layer(linear, np.concatenate([encoded, h], 1) if index == skip > 0 else h)
+        h = h if index == 0 and first == "linear" else h / (1 + np.exp(-h))
+    sigma = np.exp(layer(field.density_net[0], h)[:, 0]) / 1.5
+    check(field, sigma, 1 / (1 + np.exp(-layer(field.color_net[0], h))), x, d)
+
+
 def test_vm_is_tensorfs_formula() -> None:
     """Sums of a plane times a line, both by torch's own interpolation (PVD: plane [second id, first id])."""
     field = tiny("vm")

@@ -253,7 +253,8 @@ def test_what_was_read_is_written_as_it_was(tmp_path: Path) -> None:
         ({"layers": 4}, "its sizes must be layers=8, skip=5, octaves=10, view_octaves=4, lowest=0.584963"),
         ({"width": 257}, "a width of at most 256"),
         ({"branch": 129}, "a branch of at most 128"),
-        ({"first": "linear"}, "first and code as they are by default"),
+        ({"first": "linear"}, "first, code and activation as they are by default"),
+        ({"activation": "silu"}, "first, code and activation as they are by default"),
     ],
 )
 def test_what_nerf_pytorch_cannot_hold(tmp_path: Path, change: dict[str, Any], message: str) -> None:

@@ -28,7 +28,9 @@ class NerfSizes:
     octaves, view_octaves: frequencies of positions and directions. lowest, view_lowest: the logarithms, to base 2, of
     the lowest frequencies, of positions in box units. spacing, view_spacing: octaves from one frequency to the next.
     first: whether the first layer is rectified as the others are, or linear. code: whether what the branch gets of the
-    trunk is. branch, branch_layers: the width of the branch, and its layers before the one that gives the colour.
+    trunk is. branch, branch_layers: the width of the branch, and its layers before the one that gives the colour; 0:
+    there is no branch, and the colour is one layer of the trunk's, the same from all sides (Shap-E). activation: what
+    rectifies the trunk.
     """
 
     layers: Annotated[int, Meta(ge=2, le=64)] = 8
@@ -40,10 +42,11 @@ class NerfSizes:
     first: Literal["linear", "rectified"] = "rectified"
     code: Literal["linear", "rectified"] = "linear"
     branch: Annotated[int, Meta(ge=1, le=4096)] = 128
-    branch_layers: Annotated[int, Meta(ge=1, le=8)] = 1
+    branch_layers: Annotated[int, Meta(ge=0, le=8)] = 1
     spacing: Annotated[float, Meta(ge=0, le=4)] = 1.0
     view_lowest: Annotated[float, Meta(ge=-32, le=32)] = 0.0
     view_spacing: Annotated[float, Meta(ge=0, le=4)] = 1.0
+    activation: Literal["relu", "silu"] = "relu"
 
 
 class Trunk(Network, nn.ModuleList):
@@ -54,7 +57,7 @@ class Trunk(Network, nn.ModuleList):
 
     def __init__(self, encoded: int, sizes: NerfSizes) -> None:
         nn.ModuleList.__init__(self)
-        self.first, self.skip = sizes.first, sizes.skip
+        self.first, self.skip, self.activation = sizes.first, sizes.skip, sizes.activation
         for layer in range(sizes.layers):
             inputs = encoded if layer == 0 else sizes.width + (encoded if layer == sizes.skip else 0)
             self.append(nn.Linear(inputs, sizes.width))
@@ -62,6 +65,8 @@ class Trunk(Network, nn.ModuleList):
     def run(self, *inputs: Tensor) -> Tensor:
         (encoded,) = inputs
         layers = [layer for layer in self if isinstance(layer, nn.Linear)]
+        if self.activation == "silu":
+            return self._smooth(encoded, layers)
         h, start = encoded, 0
         if self.first == "linear":
             h, start = dense(encoded, layers[:1]), 1
@@ -70,6 +75,15 @@ class Trunk(Network, nn.ModuleList):
                 h = dense(h, layers[start : self.skip], rectify_last=True)
             h, start = torch.cat([encoded, h], -1), self.skip
         return dense(h, layers[start:], rectify_last=True)
+
+    def _smooth(self, encoded: Tensor, layers: list[nn.Linear]) -> Tensor:
+        """The same with SiLU, x sigmoid(x), instead of ReLU."""
+        h = encoded
+        for place, layer in enumerate(layers):
+            h = torch.cat([encoded, h], -1) if place == self.skip > 0 else h
+            h = dense(h, [layer])
+            h = nn.functional.silu(h) if place > 0 or self.first == "rectified" else h
+        return h
 
 
 class Layers(Network, nn.Sequential):
@@ -91,6 +105,9 @@ class NerfField(Field):
         sizes: NerfSizes = spec.sizes
         self.trunk = Trunk(3 * (1 + 2 * sizes.octaves), sizes)
         self.density_net = Layers(nn.Linear(sizes.width, 1))
+        if sizes.branch_layers == 0:
+            self.color_net = Layers(nn.Linear(sizes.width, 3))
+            return
         self.code_net = Layers(nn.Linear(sizes.width, sizes.width))
         self.color_net = Layers(
             nn.Linear(sizes.width + 3 * (1 + 2 * sizes.view_octaves), sizes.branch),
@@ -100,7 +117,7 @@ class NerfField(Field):
 
     def features(self, x: Float[Tensor, "n 3"]) -> Float[Tensor, "n f"]:
         h = self._trunk(x)
-        code = self.code_net(h)
+        code = self.code_net(h) if self.spec.sizes.branch_layers else h
         return torch.cat([self.density_net(h), torch.relu(code) if self.spec.sizes.code == "rectified" else code], -1)
 
     def logit(self, x: Float[Tensor, "n 3"]) -> Float[Tensor, " n"]:
@@ -108,6 +125,8 @@ class NerfField(Field):
 
     def color(self, features: Float[Tensor, "n f"], d: Float[Tensor, "n 3"]) -> Float[Tensor, "n 3"]:
         sizes: NerfSizes = self.spec.sizes
+        if sizes.branch_layers == 0:
+            return activate_color(self.color_net(features[:, 1:]), self.spec.color)
         seen = frequencies(d, sizes.view_octaves, sizes.view_lowest, sizes.view_spacing)
         return activate_color(self.color_net(features[:, 1:], seen), self.spec.color)
 

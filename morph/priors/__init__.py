@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Protocol, runtime_checkable
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
 from fieldcast.errors import InputError
@@ -36,6 +36,8 @@ class Prior(Protocol):
     """A generative model of objects.
 
     name: for reports. shape: T and C. positions: [T, 3], where each token is in the grid, 0..1; None if nowhere.
+    groups: of the tokens that attend to each other, only those with the same number can stand for one another; None:
+    all can.
     parts: the channels that say what an object's shape is, and what its texture; empty if they are not apart.
     network: what LoRA changes, in its linear layers whose names end in one of `adapted`.
     """
@@ -48,6 +50,9 @@ class Prior(Protocol):
 
     @property
     def positions(self) -> Float[Tensor, "t 3"] | None: ...
+
+    @property
+    def groups(self) -> Int64[Tensor, " s"] | None: ...
 
     @property
     def parts(self) -> dict[str, slice]: ...
@@ -93,11 +98,15 @@ def open_prior(name: str | Path = "builtin", device: torch.device | str = "cpu")
     """A prior by its name, or from the file or folder that holds it.
 
     `builtin` is the one that comes with fieldcast; a .safetensors is another of its kind; a folder is Shap-E, as
-    diffusers stores it.
+    diffusers stores it; `shap-e` is that of the hub, which is downloaded.
     """
     from fieldcast.morph.priors.builtin import BuiltinPrior, builtin_file
 
+    if str(name) == "shap-e" or Path(name).is_dir():
+        from fieldcast.morph.priors.shap_e import ShapEPrior
+
+        return ShapEPrior.open(None if str(name) == "shap-e" else Path(name), device)
     path = builtin_file() if str(name) == "builtin" else Path(name)
     if path.suffix == ".safetensors":
         return BuiltinPrior.open(path, device)
-    raise InputError(f"prior {name}: expected builtin or the name of a .safetensors")
+    raise InputError(f"prior {name}: expected builtin, a .safetensors, a folder of Shap-E, or shap-e")

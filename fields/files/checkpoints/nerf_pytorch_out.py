@@ -52,7 +52,7 @@ def refusal(spec: FieldSpec) -> str | None:
         return (
             f"its sizes must be layers={THEIRS.layers}, skip={THEIRS.skip}, octaves={THEIRS.octaves}, "
             f"view_octaves={THEIRS.view_octaves}, lowest={math.log2(half):g}, a width of at most {THEIRS.width} and a "
-            f"branch of at most {BRANCH}; first and code as they are by default"
+            f"branch of at most {BRANCH}; first, code and activation as they are by default"
         )
     if spec.density.name != "relu" or spec.density.clip is not None or spec.color != "sigmoid":
         return "its density must be relu, its colour a sigmoid"

@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int64
 from torch import Tensor
 
 from fieldcast.errors import InputError
@@ -17,6 +17,7 @@ from fieldcast.fields.files.tensors import read_tensors, write_tensors
 from fieldcast.fields.space import Space
 from fieldcast.fields.spec import read
 from fieldcast.morph.attention import Attend
+from fieldcast.morph.flow import early_times
 from fieldcast.morph.priors import Condition
 from fieldcast.morph.priors.builtin.assets import blocks_of
 from fieldcast.morph.priors.builtin.codec import Codec, CodecSizes, from_blocks
@@ -45,6 +46,7 @@ class BuiltinPrior:
 
     name = "builtin"
     adapted = (".q", ".kv", ".out")
+    groups: Int64[Tensor, " s"] | None = None
 
     def __init__(self, codec: Codec, network: Transformer, words: list[str], made: dict[str, Any]) -> None:
         """words: the vocabulary. made: how it was made, for its file."""
@@ -75,9 +77,7 @@ class BuiltinPrior:
         return known(name, self.words)
 
     def times(self, steps: int) -> list[float]:
-        even = torch.linspace(0, 1, steps + 1, dtype=torch.float64)
-        times: list[float] = (even / (even + EARLY * (1 - even))).tolist()
-        return times
+        return early_times(steps, EARLY)
 
     def velocity(
         self, x: Float[Tensor, "b t c"], t: Float[Tensor, " b"], condition: Condition, attend: Attend
