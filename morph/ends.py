@@ -13,6 +13,7 @@ from fieldcast.fields.space import Space
 from fieldcast.morph.distance import distance
 from fieldcast.morph.flow import generate, invert
 from fieldcast.morph.lora import Adapter, adapted, tuned
+from fieldcast.morph.memory import Memory, Tensors
 from fieldcast.morph.priors import Condition, Prior
 from fieldcast.morph.recipes import Recipe
 from fieldcast.morph.volumes import Volume
@@ -44,19 +45,29 @@ class Given:
     volume: Volume | None = None
 
 
-def end_of(prior: Prior, given: Given, recipe: Recipe, seed: int, progress: Progress = silent) -> End:
-    """What is given, made ready."""
+def end_of(prior: Prior, given: Given, recipe: Recipe, seed: int, memory: Memory, progress: Progress = silent) -> End:
+    """What is given, made ready. memory: keeps it under the name of what is given."""
     condition = prior.embed(given.caption)
-    if given.volume is None:
-        latent = generate(prior, given.caption, 1, seed, recipe.steps)[0]
-    else:
-        latent = prior.encode(given.volume)
-    adapter = None
-    if recipe.lora:
-        adapter = tuned(prior, latent, condition, recipe.lora, recipe.lora_steps, recipe.lora_rate, seed, progress)
-    with adapted(prior, [adapter] if adapter else [], torch.ones(1, 1)):
-        noise = invert(prior, latent[None], condition, recipe.steps, recipe.guidance, recipe.heun, progress)[0]
-    return End(given.name, given.caption, given.volume, latent, condition, noise, adapter)
+
+    def latent() -> Tensors:
+        if given.volume is None:
+            return {"latent": generate(prior, given.caption, 1, seed, progress=progress)[0]}
+        return {"latent": prior.encode(given.volume)}
+
+    found = memory.recall(f"{seed}.latent", latent)["latent"].to(condition.words)
+    adapter = Adapter(prior, recipe.lora, torch.Generator().manual_seed(seed)) if recipe.lora else None
+    if adapter:
+        adapter.load_state_dict(
+            memory.recall(f"{seed}.lora", lambda: tuned(prior, adapter, found, condition, recipe, seed, progress))
+        )
+
+    def noise() -> Tensors:
+        with adapted(prior, [adapter] if adapter else [], torch.ones(1, 1)):
+            back = invert(prior, found[None], condition, recipe.steps, recipe.guidance, recipe.heun, progress)
+        return {"noise": back[0]}
+
+    start = memory.recall(f"{seed}.noise", noise)["noise"].to(found)
+    return End(given.name, given.caption, given.volume, found, condition, start, adapter)
 
 
 def facing(a: Volume, b: Volume) -> tuple[Volume, int]:

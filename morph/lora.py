@@ -22,6 +22,7 @@ from fieldcast.fields.progress import Progress, silent
 from fieldcast.morph.attention import plain
 from fieldcast.morph.interpolation import joined
 from fieldcast.morph.priors import Condition, Prior
+from fieldcast.morph.recipes import Recipe
 
 Pair = tuple[Float[Tensor, "r i"], Float[Tensor, "o r"]]
 BATCH = 4
@@ -80,18 +81,16 @@ def adapted(prior: Prior, adapters: list[Adapter], weights: Float[Tensor, "b n"]
 
 def tuned(
     prior: Prior,
+    adapter: Adapter,
     latent: Float[Tensor, "t c"],
     condition: Condition,
-    rank: int,
-    steps: int,
-    rate: float,
+    recipe: Recipe,
     seed: int,
     progress: Progress = silent,
-) -> Adapter:
-    """The change that makes a prior's flow lead to one object, trained as the prior was."""
-    generator = torch.Generator().manual_seed(seed)
-    adapter = Adapter(prior, rank, generator)
-    optimizer = torch.optim.AdamW(adapter.parameters(), rate, weight_decay=0.05)
+) -> dict[str, Tensor]:
+    """Trains a change that makes a prior's flow lead to one object, as the prior was trained; its tensors."""
+    generator, steps = torch.Generator().manual_seed(seed), recipe.lora_steps
+    optimizer = torch.optim.AdamW(adapter.parameters(), recipe.lora_rate, weight_decay=0.05)
     told, full = joined([condition] * BATCH), torch.ones(BATCH, 1)
     for step in range(steps):
         noise = torch.randn(BATCH, *latent.shape, generator=generator).to(latent)
@@ -102,5 +101,5 @@ def tuned(
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         optimizer.step()
-        progress(step + 1, steps, f"loss {float(loss.detach()):.3g}")
-    return adapter.requires_grad_(False)
+        progress(step + 1, steps, f"adapting: loss {float(loss.detach()):.3g}")
+    return dict(adapter.requires_grad_(False).state_dict())

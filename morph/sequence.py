@@ -13,6 +13,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from fieldcast.errors import InputError
 from fieldcast.fields.progress import Progress, silent
 from fieldcast.fields.space import Space
 from fieldcast.morph.arcs import equal_arc, even
@@ -21,6 +22,7 @@ from fieldcast.morph.ends import UNIT, End, Given, end_of, facing
 from fieldcast.morph.flow import flow, integrate
 from fieldcast.morph.interpolation import between, joined, slerp
 from fieldcast.morph.lora import adapted
+from fieldcast.morph.memory import Memory
 from fieldcast.morph.priors import Prior
 from fieldcast.morph.recipes import Recipe
 from fieldcast.morph.volumes import Volume
@@ -56,55 +58,86 @@ def morph(
     frames: int,
     seed: int = 0,
     what: What = "both",
+    memory: Memory | None = None,
     progress: Progress = silent,
 ) -> Morph:
     """Frames from one object to another. They are where the first is, in its world and as large as it."""
+    if what != "both" and not prior.parts:
+        raise InputError(f"prior {prior.name}: a {what} alone cannot be changed, shape and texture are not apart in it")
+    memory = memory or Memory()
     space, turns = UNIT if first.volume is None else first.volume.space, 0
     if recipe.face and first.volume and second.volume:
         turned, turns = facing(first.volume, second.volume)
         second = Given(second.name, second.caption, turned)
-    ends = (end_of(prior, first, recipe, seed, progress), end_of(prior, second, recipe, seed + 1, progress))
-    alphas = even(frames)
-    if recipe.equal_arc:
-        alphas = placed(prior, ends, recipe, frames, what, space, progress)
-    latents = between_ends(prior, ends, recipe, alphas, what, progress)
-    return Morph(alphas, latents, [prior.volume(z, space) for z in latents], ends, turns, space)
+    ends = (
+        end_of(prior, first, recipe, 2 * seed, memory, progress),
+        end_of(prior, second, recipe, 2 * seed + 1, memory, progress),
+    )
+    work = Between(prior, ends, recipe, what, space, progress)
+    alphas = memory.recall("places", lambda: {"alphas": torch.tensor(work.places(frames), dtype=torch.float64)})
+    places = alphas["alphas"].tolist()
+    latents = memory.recall("frames", lambda: {"latents": work.latents(places)})["latents"]
+    return Morph(places, latents, [prior.volume(z, space) for z in latents], ends, turns, space)
 
 
-def placed(
-    prior: Prior, ends: tuple[End, End], recipe: Recipe, frames: int, what: What, space: Space, progress: Progress
-) -> list[float]:
-    """Where frames must be for steps of one length: found from frames at even places, then from those found."""
-    seen: dict[float, Volume] = {}
-    alphas = even(frames)
-    for _ in range(ROUNDS):
-        new = [a for a in alphas if a not in seen]
-        for alpha, latent in zip(new, between_ends(prior, ends, recipe, new, what, progress), strict=True):
-            seen[alpha] = prior.volume(latent, space)
-        known = sorted(seen)
-        lengths = [distance(seen[a], seen[b]) for a, b in itertools.pairwise(known)]
-        alphas = equal_arc(known, lengths, frames)
-    return alphas
+@dataclass(frozen=True, eq=False)
+class Between:
+    """What lies between two ends, asked for by places."""
 
+    prior: Prior
+    ends: tuple[End, End]
+    recipe: Recipe
+    what: What
+    space: Space
+    progress: Progress = silent
 
-@torch.no_grad()
-def between_ends(
-    prior: Prior,
-    ends: tuple[End, End],
-    recipe: Recipe,
-    alphas: list[float],
-    what: What = "both",
-    progress: Progress = silent,
-) -> Float[Tensor, "f t c"]:
-    """The latents of frames, all in one batch behind those of the two ends, to which they attend."""
-    a, b = ends
-    places = torch.tensor(alphas, dtype=torch.float32)
-    noise = torch.cat([a.noise[None], b.noise[None], slerp(a.noise, b.noise, places)])
-    condition = joined([a.condition, b.condition, between(a.condition, b.condition, places)])
-    adapters = [end.adapter for end in ends if end.adapter]
-    weights = torch.stack([1 - places, places], -1)
-    weights = torch.cat([torch.eye(2), weights])
+    def places(self, frames: int) -> list[float]:
+        """Where frames are: for steps of one length, found from frames at even places, then from those found."""
+        alphas, seen = even(frames), dict[float, Volume]()
+        for _ in range(ROUNDS if self.recipe.equal_arc else 0):
+            new = [a for a in alphas if a not in seen]
+            seen |= zip(new, (self.prior.volume(z, self.space) for z in self.latents(new)), strict=True)
+            known = sorted(seen)
+            alphas = equal_arc(known, [distance(seen[a], seen[b]) for a, b in itertools.pairwise(known)], frames)
+        return alphas
 
-    velocity = flow(prior, condition, recipe.guidance, lambda t: recipe.mixing.at(t, places, prior.positions))
-    with adapted(prior, adapters, weights):
-        return integrate(velocity, noise, 0.0, 1.0, recipe.steps, recipe.heun, progress)[2:]
+    @torch.no_grad()
+    def latents(self, alphas: list[float]) -> Float[Tensor, "f t c"]:
+        """The latents of frames, all in one batch behind those of the two ends, to which they attend."""
+        (a, b), places = self.ends, torch.tensor(alphas, dtype=torch.float32)
+        noise, told = slerp(a.noise, b.noise, places), between(a.condition, b.condition, places)
+        part, by, held = self._held(noise)
+        if self.what == "shape":  # frames that keep the first's texture, behind those that show what shape to have
+            noise, told = torch.cat([noise, held]), joined([told, *[a.condition] * len(places)])
+            places = torch.cat([places, torch.zeros_like(places)])
+        elif self.what == "texture":
+            noise = held
+        noise = torch.cat([a.noise[None], b.noise[None], noise])
+        condition, recipe = joined([a.condition, b.condition, told]), self.recipe
+        along = flow(
+            self.prior, condition, recipe.guidance, lambda t: recipe.mixing.at(t, places, self.prior.positions)
+        )
+
+        def velocity(x: Float[Tensor, "b t c"], t: float) -> Float[Tensor, "b t c"]:
+            v = along(x, t)
+            if part is not None:
+                v[-len(alphas) :, :, part] = v[by, :, part]
+            return v
+
+        adapters = [end.adapter for end in self.ends if end.adapter]
+        weights = torch.cat([torch.eye(2), torch.stack([1 - places, places], -1)])
+        with adapted(self.prior, adapters, weights):
+            return integrate(velocity, noise, 0.0, 1.0, recipe.steps, recipe.heun, self.progress)[-len(alphas) :]
+
+    def _held(self, noise: Float[Tensor, "f t c"]) -> tuple[slice | None, slice, Float[Tensor, "f t c"]]:
+        """The channels that frames get from others, those others, and the noise of frames that do so.
+
+        A texture alone changes on the shape of the first object; a shape alone changes as it does with its texture,
+        which the frames that are wanted do not take over.
+        """
+        parts, held = self.prior.parts, noise.clone()
+        if self.what == "both":
+            return None, slice(0), held
+        kept = "texture" if self.what == "shape" else "shape"
+        held[:, :, parts[kept]] = self.ends[0].noise[:, parts[kept]]
+        return parts["shape"], slice(2, 2 + len(noise)) if self.what == "shape" else slice(0, 1), held

@@ -90,7 +90,7 @@ class Volume:
             return Mesh(
                 np.zeros((0, 3)), np.zeros((0, 3), np.int64), colors=np.zeros((0, 3), np.uint8), up=self.space.up
             )
-        vertices, faces, _, _ = marching_cubes(sdf, 0.0, gradient_direction="ascent")
+        vertices, faces, _, _ = marching_cubes(sdf, 0.0, gradient_direction="descent")
         at = (vertices.astype(np.float64) - 1).T
         colors = np.stack(
             [map_coordinates(self.rgb[..., k].numpy(), at, order=1, mode="nearest") for k in range(3)], -1
@@ -107,7 +107,7 @@ class Volume:
 
 def world_from_grid(up: Vector3) -> Float[Tensor, "3 3"]:
     """The rotation that takes the grid's axes to the world's: by quarters, its third axis to that nearest to `up`."""
-    vector = torch.tensor(up)
+    vector = torch.tensor(up, dtype=torch.float32)
     axis = int(vector.abs().argmax())
     nearest = [0.0, 0.0, 0.0]
     nearest[axis] = float(vector[axis].sign())

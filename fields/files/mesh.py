@@ -1,4 +1,5 @@
-"""Meshes into files that others open: GLB, OBJ with its material and texture, PLY with colours at the vertices.
+"""Meshes into files that others open: GLB with a texture or with colours at its vertices, OBJ with its material and
+texture, PLY with colours at its vertices.
 
 All stay in the world frame: nothing is turned so that glTF's y points up. Colours have light in them already, so glTF
 is told not to light them (KHR_materials_unlit). Textures and PLY colours are sRGB, as these formats mean them.
@@ -11,14 +12,17 @@ import json
 import struct
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from jaxtyping import Float32, Int64
 from PIL import Image
 
 import fieldcast
 from fieldcast.errors import InputError
 from fieldcast.fields.files.atomic import atomic_path, check_writable
 from fieldcast.fields.mesh import Mesh
+from fieldcast.fields.scenes.surfaces import to_linear
 
 SUFFIXES = (".glb", ".obj", ".ply")
 _FLOAT, _UINT, _VERTICES, _INDICES = 5126, 5125, 34962, 34963  # glTF's numbers
@@ -47,7 +51,8 @@ def check_mesh_writable(path: Path, force: bool = False) -> None:
 def save_mesh(mesh: Mesh, path: Path, force: bool = False) -> None:
     """Writes a mesh, whole or not at all; which way is up is said where the format has a place for it."""
     textured = is_textured(checked_mesh_suffix(path))
-    if (mesh.texture is None or mesh.uv is None) if textured else mesh.colors is None:
+    has_texture, has_colors = mesh.texture is not None and mesh.uv is not None, mesh.colors is not None
+    if not (has_texture if textured else has_colors) and not (has_colors and path.suffix.lower() == ".glb"):
         raise InputError(f"{path}: expected a mesh with {'a texture' if textured else 'colours at its vertices'}")
     write = {".glb": _glb, ".obj": _obj, ".ply": _ply}[path.suffix.lower()]
     contents = write(mesh, path)
@@ -75,29 +80,27 @@ def _png(mesh: Mesh) -> bytes:
 
 
 def _glb(mesh: Mesh, path: Path) -> dict[str, bytes]:
-    """GLB (glTF 2.0): one mesh, one unlit material, the texture inside. Vertices are doubled where charts end."""
-    assert mesh.uv is not None
-    keys = np.concatenate([mesh.faces.reshape(-1, 1), mesh.uv.reshape(-1, 2).view(np.int32)], -1)
-    _, first, index = np.unique(keys, axis=0, return_index=True, return_inverse=True)
-    position = mesh.vertices[mesh.faces.reshape(-1)[first]].astype("<f4")
-    parts = [
-        index.astype("<u4").tobytes(),
-        position.tobytes(),
-        mesh.uv.reshape(-1, 2)[first].astype("<f4").tobytes(),
-        _png(mesh),
-    ]
+    """GLB (glTF 2.0): one mesh, one unlit material; the texture inside, or linear colours at the vertices."""
+    index, attributes, png = _colored(mesh) if mesh.texture is None else _textured(mesh)
+    parts = [index.astype("<u4").tobytes(), *(values.tobytes() for values in attributes.values()), *png]
     starts = np.cumsum([0, *(len(_padded(part, b"\0")) for part in parts)]).tolist()
-    targets = [{"target": _INDICES}, {"target": _VERTICES}, {"target": _VERTICES}, {}]
-    extent = {"min": position.min(0).tolist(), "max": position.max(0).tolist()}
-    accessors = [
-        {"bufferView": 0, "componentType": _UINT, "count": index.size, "type": "SCALAR"},
-        {"bufferView": 1, "componentType": _FLOAT, "count": len(first), "type": "VEC3", **extent},
-        {"bufferView": 2, "componentType": _FLOAT, "count": len(first), "type": "VEC2"},
-    ]
-    material = {
-        "pbrMetallicRoughness": {"baseColorTexture": {"index": 0}, "metallicFactor": 0.0, "roughnessFactor": 1.0},
-        "extensions": {"KHR_materials_unlit": {}},
-    }
+    targets = [{"target": _INDICES}, *({"target": _VERTICES} for _ in attributes), {}]
+    accessors = [{"bufferView": 0, "componentType": _UINT, "count": index.size, "type": "SCALAR"}]
+    for view, values in enumerate(attributes.values(), 1):
+        kind, count = f"VEC{values.shape[1]}", len(values)
+        accessors.append({"bufferView": view, "componentType": _FLOAT, "count": count, "type": kind})
+    position = attributes["POSITION"]
+    accessors[1] |= {"min": position.min(0).tolist(), "max": position.max(0).tolist()}
+    surface: dict[str, Any] = {"metallicFactor": 0.0, "roughnessFactor": 1.0}
+    textures: dict[str, Any] = {}
+    if png:
+        surface["baseColorTexture"] = {"index": 0}
+        textures = {
+            "textures": [{"source": 0, "sampler": 0}],
+            "samplers": [{"magFilter": 9729, "minFilter": 9987, "wrapS": 33071, "wrapT": 33071}],
+            "images": [{"bufferView": len(parts) - 1, "mimeType": "image/png"}],
+        }
+    primitive = {"attributes": {name: i for i, name in enumerate(attributes, 1)}, "indices": 0, "material": 0}
     document = {
         "asset": {
             "version": "2.0",
@@ -108,11 +111,9 @@ def _glb(mesh: Mesh, path: Path) -> dict[str, bytes]:
         "scene": 0,
         "scenes": [{"nodes": [0]}],
         "nodes": [{"mesh": 0, "name": path.stem}],
-        "meshes": [{"primitives": [{"attributes": {"POSITION": 1, "TEXCOORD_0": 2}, "indices": 0, "material": 0}]}],
-        "materials": [material],
-        "textures": [{"source": 0, "sampler": 0}],
-        "samplers": [{"magFilter": 9729, "minFilter": 9987, "wrapS": 33071, "wrapT": 33071}],
-        "images": [{"bufferView": 3, "mimeType": "image/png"}],
+        "meshes": [{"primitives": [primitive]}],
+        "materials": [{"pbrMetallicRoughness": surface, "extensions": {"KHR_materials_unlit": {}}}],
+        **textures,
         "accessors": accessors,
         "bufferViews": [
             {"buffer": 0, "byteOffset": start, "byteLength": len(part), **target}
@@ -125,6 +126,29 @@ def _glb(mesh: Mesh, path: Path) -> dict[str, bytes]:
     header = struct.pack("<4sII", b"glTF", 2, 28 + len(text) + len(binary))
     chunks = struct.pack("<I4s", len(text), b"JSON") + text + struct.pack("<I4s", len(binary), b"BIN\0") + binary
     return {path.suffix: header + chunks}
+
+
+Parts = tuple[Int64[np.ndarray, " n"], dict[str, Float32[np.ndarray, "v k"]], list[bytes]]
+
+
+def _textured(mesh: Mesh) -> Parts:
+    """Indices, attributes of vertices, which are doubled where charts end, and the texture as PNG."""
+    assert mesh.uv is not None
+    keys = np.concatenate([mesh.faces.reshape(-1, 1), mesh.uv.reshape(-1, 2).view(np.int32)], -1)
+    _, first, index = np.unique(keys, axis=0, return_index=True, return_inverse=True)
+    position = mesh.vertices[mesh.faces.reshape(-1)[first]].astype("<f4")
+    return (
+        index.reshape(-1),
+        {"POSITION": position, "TEXCOORD_0": mesh.uv.reshape(-1, 2)[first].astype("<f4")},
+        [_png(mesh)],
+    )
+
+
+def _colored(mesh: Mesh) -> Parts:
+    """Indices and attributes of vertices; glTF's colours are linear light."""
+    assert mesh.colors is not None
+    colors = to_linear(mesh.colors / 255).astype("<f4")
+    return mesh.faces.reshape(-1), {"POSITION": mesh.vertices.astype("<f4"), "COLOR_0": colors}, []
 
 
 def _padded(data: bytes, filler: bytes) -> bytes:

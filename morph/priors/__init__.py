@@ -65,6 +65,10 @@ class Prior(Protocol):
         """What a caption says, of one object. Raises InputError for words that the prior does not know."""
         ...
 
+    def known(self, name: str) -> str:
+        """The words of a file's name that can be in a caption."""
+        ...
+
     def velocity(
         self, x: Float[Tensor, "b t c"], t: Float[Tensor, " b"], condition: Condition, attend: Attend
     ) -> Float[Tensor, "b t c"]:

@@ -21,7 +21,7 @@ from fieldcast.morph.priors.builtin.assets import blocks_of
 from fieldcast.morph.priors.builtin.codec import Codec, CodecSizes, from_blocks
 from fieldcast.morph.priors.builtin.tokens import PATCH, from_tokens, to_tokens
 from fieldcast.morph.priors.builtin.transformer import Transformer, TransformerSizes
-from fieldcast.morph.priors.builtin.words import numbers
+from fieldcast.morph.priors.builtin.words import known, numbers
 from fieldcast.morph.volumes import BAND, Volume
 
 FORMAT = 1
@@ -57,6 +57,9 @@ class BuiltinPrior:
         weights = torch.ones_like(words, dtype=torch.float32)
         features, pooled = self.network.embed(words, weights)
         return Condition(features, weights, pooled)
+
+    def known(self, name: str) -> str:
+        return known(name, self.words)
 
     def velocity(
         self, x: Float[Tensor, "b t c"], t: Float[Tensor, " b"], condition: Condition, attend: Attend

@@ -1,0 +1,177 @@
+"""`morph`: films of one object becoming another, and the prior that they are made with."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any
+
+import click
+
+from fieldcast.cli import options
+from fieldcast.cli.arguments import chosen_device, provenance
+from fieldcast.cli.results import show
+from fieldcast.console import Console
+from fieldcast.errors import InputError
+
+PRIOR = click.option(
+    "--prior",
+    default="builtin",
+    show_default=True,
+    metavar="P",
+    help="builtin, a file of its kind, or a Shap-E folder.",
+)
+
+
+class Morphs(click.Group):
+    """A group whose first word, if it is none of its commands, is the first object of a morph."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        if args and args[0] not in self.commands and args[0] not in ctx.help_option_names:
+            args = ["between", *args]
+        return super().parse_args(ctx, args)
+
+    def format_usage(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        formatter.write_usage(ctx.command_path, "A B OUT [OPTIONS]")
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """The options of the morph itself, then the other commands."""
+        between = self.commands["between"]
+        rows = [
+            row
+            for option in between.get_params(ctx)
+            if isinstance(option, click.Option) and (row := option.get_help_record(ctx))
+        ]
+        with formatter.section("Options"):
+            formatter.write_dl(rows)
+        others = [(name, c.get_short_help_str()) for name, c in self.commands.items() if not c.hidden]
+        with formatter.section("Commands"):
+            formatter.write_dl(others)
+
+
+@click.group(cls=Morphs, context_settings={"help_option_names": ["-h", "--help"]})
+def morph() -> None:
+    """A film of one object becoming another, with a 3D prior that makes what is between them.
+
+    A and B are mesh files, field files or captions, in any mix. OUT is a folder: every frame as a field and as GLB, a
+    film, a sheet of pictures and a report. Frames are where A is, as large as it.
+
+    \b
+    fieldcast morph car.glb dinosaur.glb film
+    fieldcast morph chair.glb "red mushroom" film --frames 16
+    fieldcast morph lego.safetensors "yellow truck" film --seed 3
+    fieldcast convert film/frames/012.safetensors x.safetensors --to hashgrid
+    """
+
+
+@morph.command(hidden=True)
+@click.argument("a", metavar="A")
+@click.argument("b", metavar="B")
+@click.argument("out", type=click.Path(path_type=Path))
+@click.option("--frames", default=24, show_default=True, help="How many, with both ends.")
+@click.option("--recipe", default="default", show_default=True, help="default, or paper, as it was published.")
+@click.option("--what", default="both", show_default=True, help="What changes: shape, texture or both.")
+@click.option("--caption-a", default=None, help="What A is (default: the words of its file's name that are known).")
+@click.option("--caption-b", default=None, help="What B is.")
+@PRIOR
+@options.SEED
+@options.DEVICE
+@options.RESUME
+@options.FORCE
+@options.reporting
+def between(console: Console, a: str, b: str, out: Path, resume: bool, force: bool, **asked: Any) -> None:
+    """A film of A becoming B."""
+    from fieldcast.fields.files.atomic import check_folder_writable
+    from fieldcast.morph.folder import write_morph
+    from fieldcast.morph.inputs import recipe_of
+    from fieldcast.morph.memory import Memory
+    from fieldcast.morph.priors import open_prior
+    from fieldcast.morph.report import report
+    from fieldcast.morph.sequence import morph as make
+
+    start, recipe = time.perf_counter(), recipe_of(asked["recipe"], asked["frames"], asked["what"])
+    check_folder_writable(out, force)
+    prior = open_prior(asked["prior"], chosen_device(asked["device"]))
+    first, second = (given(prior, end, asked[f"caption_{name}"]) for end, name in ((a, "a"), (b, "b")))
+    memory = Memory(out.with_name(f".{out.name}.checkpoint.safetensors"), {"a": a, "b": b, **asked})
+    if resume:
+        memory.load()
+    with console.progress("morph") as progress:
+        made = make(prior, first, second, recipe, asked["frames"], asked["seed"], asked["what"], memory, progress)
+        facts = report(made, prior, asked["recipe"], time.perf_counter() - start)
+        write_morph(made, prior, out, facts, provenance(f"{a} to {b}"), force, progress)
+    memory.forget()
+    show(console, f"{out}/: morph.mp4, sheet.png, {len(made.alphas)} frames", facts)
+
+
+@morph.command()
+@PRIOR
+@options.reporting
+def words(console: Console, prior: str) -> None:
+    """The words that captions are made of."""
+    from fieldcast.morph.priors import open_prior
+    from fieldcast.morph.priors.builtin import BuiltinPrior
+
+    opened = open_prior(prior)
+    if not isinstance(opened, BuiltinPrior):
+        raise InputError(f"--prior {prior}: it takes any words")
+    if console.json:
+        console.emit_json(opened.words[1:])
+    else:
+        click.echo(" ".join(opened.words[1:]))
+
+
+@morph.command()
+@click.argument("assets", type=click.Path(path_type=Path))
+@click.argument("out", type=click.Path(path_type=Path))
+@click.option(
+    "--work", type=click.Path(path_type=Path), help="A folder for what is made on the way (default: beside OUT)."
+)
+@click.option("--steps", default=12_000, show_default=True, type=click.IntRange(1), help="Of the network.")
+@click.option("--codec-steps", default=3_000, show_default=True, type=click.IntRange(1), help="Of the codec before it.")
+@options.SEED
+@options.DEVICE
+@options.FORCE
+@options.reporting
+def train_prior(
+    console: Console,
+    assets: Path,
+    out: Path,
+    work: Path | None,
+    steps: int,
+    codec_steps: int,
+    seed: int,
+    device: str,
+    force: bool,
+) -> None:
+    """A prior from a folder of meshes with an index.csv, as the built-in one was made.
+
+    An interrupted run goes on where it was, when it is started again.
+
+    \b
+    fieldcast morph train-prior meshes/ prior.safetensors
+    """
+    from fieldcast.fields.files.atomic import check_writable
+    from fieldcast.morph.priors.builtin.training import Plan, train_prior
+
+    check_writable(out, force)
+    start, work = time.perf_counter(), work or out.with_name(f"{out.stem}-work")
+    work.mkdir(parents=True, exist_ok=True)
+    plan = Plan(steps, codec_steps, seed, chosen_device(device))
+    with console.progress("train") as progress:
+        prior = train_prior(assets, work, plan, progress)
+    prior.save(out, force)
+    facts = {
+        "out": str(out),
+        "bytes": out.stat().st_size,
+        "seconds": round(time.perf_counter() - start, 1),
+        **prior.made,
+    }
+    show(console, f"{out}: fieldcast morph A B OUT --prior {out}", facts)
+
+
+def given(prior: Any, end: str, caption: str | None) -> Any:
+    """What A or B means: a file, or a caption."""
+    from fieldcast.morph.inputs import given_by
+
+    return given_by(prior, end, caption)
