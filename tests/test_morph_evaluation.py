@@ -25,6 +25,7 @@ from fieldcast.morph.evaluation.plausibility import frechet, gaussians, jump, li
 from fieldcast.morph.evaluation.smoothness import Smoothness, smoothness
 from fieldcast.morph.evaluation.surface import chroma, surface
 from fieldcast.morph.evaluation.views import AMBIENT, REACH, views
+from fieldcast.morph.interpolation import joined
 from fieldcast.morph.priors.builtin.assets import packed
 from fieldcast.morph.volumes import BAND, RESOLUTION, Volume
 
@@ -215,7 +216,7 @@ def test_the_distance_of_samples() -> None:
 
 def test_evaluations_and_seconds_are_counted(tiny_prior: Any) -> None:
     counted = Counted(tiny_prior)
-    latents, told = torch.zeros(3, *tiny_prior.shape), tiny_prior.embed("red car")
+    latents, told = torch.zeros(3, *tiny_prior.shape), joined([tiny_prior.embed("red car")] * 3)
     with measured(counted) as cost:
         for _ in range(2):
             found = counted.velocity(latents, torch.zeros(3), told, looks_plain)

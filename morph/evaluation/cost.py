@@ -97,6 +97,9 @@ class Counted:
     def encode(self, volume: Volume) -> Float[Tensor, "t c"]:
         return self.prior.encode(volume)
 
+    def known(self, name: str) -> str:
+        return self.prior.known(name)
+
     def embed(self, caption: str) -> Condition:
         return self.prior.embed(caption)
 

@@ -13,7 +13,6 @@ from dataclasses import dataclass, replace
 import torch
 
 from fieldcast.errors import InputError
-from fieldcast.fields.progress import silent
 from fieldcast.morph.arcs import equal_arc, even
 from fieldcast.morph.attention import Mixing
 from fieldcast.morph.distance import distance
@@ -22,9 +21,10 @@ from fieldcast.morph.evaluation.pairs import Pair
 from fieldcast.morph.evaluation.released import RELEASED, adapted_apart
 from fieldcast.morph.evaluation.transport import transport
 from fieldcast.morph.lora import adapted
+from fieldcast.morph.memory import Memory
 from fieldcast.morph.priors import Prior
 from fieldcast.morph.recipes import RECIPES, Recipe
-from fieldcast.morph.sequence import ROUNDS, Change, between_ends, placed
+from fieldcast.morph.sequence import ROUNDS, Between, Change
 from fieldcast.morph.volumes import Volume
 
 Frames = Callable[[list[float]], list[Volume]]
@@ -68,19 +68,10 @@ def _of_recipe(recipe: Recipe, change: Change) -> Callable[[Prior, Pair, int], P
 
     def start(prior: Prior, pair: Pair, seed: int) -> Path:
         (caption, other), space = pair.captions, pair.first.space
-        a = end_of(prior, Given("first", caption, pair.first), recipe, seed)
-        b = end_of(prior, Given("second", other, pair.second), recipe, seed + 1)
-
-        def frames(alphas: list[float]) -> list[Volume]:
-            latents = between_ends(prior, (a, b), recipe, alphas, change=change)
-            return [prior.volume(latent, space) for latent in latents]
-
-        def own(count: int) -> list[float]:
-            if not recipe.equal_arc:
-                return even(count)
-            return placed(prior, (a, b), recipe, count, "both", space, silent)
-
-        return Path(frames, own)
+        a = end_of(prior, Given("first", caption, pair.first), recipe, 2 * seed, Memory())
+        b = end_of(prior, Given("second", other, pair.second), recipe, 2 * seed + 1, Memory())
+        between = Between(prior, (a, b), recipe, "both", space, change=change)
+        return Path(lambda alphas: [prior.volume(z, space) for z in between.latents(alphas)], between.places)
 
     return start
 

@@ -9,11 +9,10 @@ from pathlib import Path
 import torch
 
 from fieldcast.errors import InputError
-from fieldcast.fields.scenes.mesh import read_mesh
 from fieldcast.morph.ends import facing
-from fieldcast.morph.objects import volume_of_mesh
-from fieldcast.morph.priors.builtin.assets import NEAR, Asset, read_index
-from fieldcast.morph.priors.builtin.words import MOST, color_words, known, split
+from fieldcast.morph.inputs import volume_in
+from fieldcast.morph.priors import Prior
+from fieldcast.morph.priors.builtin.assets import Asset, read_index
 from fieldcast.morph.volumes import Volume
 
 SAME, CROSS = 5, 15  # pairs of one category, and of two
@@ -22,7 +21,7 @@ HELD_OUT = "val"
 
 @dataclass(frozen=True)
 class Item:
-    """path: of a mesh. said: its name, or a caption."""
+    """path: of a mesh or a field. said: its name, or a caption."""
 
     path: Path
     said: str
@@ -73,39 +72,33 @@ def held_out_pairs(folder: Path, same: int = SAME, cross: int = CROSS, seed: int
 
 
 def read_pairs(file: Path) -> list[Wanted]:
-    """Pairs of a CSV file: a row is two meshes, from the file's folder on, and behind them maybe two captions."""
+    """Pairs of a CSV file: a row is two meshes or fields, from the file's folder on, and maybe two captions behind."""
     try:
         with file.open(newline="", encoding="utf-8") as lines:
             rows = [[cell.strip() for cell in row] for row in csv.reader(lines) if row and not row[0].startswith("#")]
     except OSError as error:
         raise InputError(f"{file}: cannot be read: {error.strerror}") from None
     except (UnicodeDecodeError, csv.Error) as error:
-        raise InputError(f"{file}: expected rows of two meshes: {error}") from None
+        raise InputError(f"{file}: expected rows of two files: {error}") from None
     found = []
     for number, row in enumerate(rows, 1):
         if len(row) not in (2, 4):
-            raise InputError(f"{file}: pair {number}: expected two meshes, or two and two captions, found {len(row)}")
+            raise InputError(
+                f"{file}: pair {number}: expected two files, or two and two captions, found {len(row)} entries"
+            )
         said = row[2:] or [Path(cell).stem for cell in row]
         found.append(_wanted(*(Item(file.parent / cell, text) for cell, text in zip(row, said, strict=False))))
     if not found:
-        raise InputError(f"{file}: expected pairs of meshes, found none")
+        raise InputError(f"{file}: expected pairs of files, found none")
     return found
 
 
-def opened(wanted: Wanted, words: list[str] | None) -> Pair:
-    """The objects of a pair on grids. words: those that the prior knows; None: any."""
-    first, second = (volume_of_mesh(read_mesh(item.path)) for item in (wanted.first, wanted.second))
-    captions = caption(first, wanted.first.said, words), caption(second, wanted.second.said, words)
+def opened(wanted: Wanted, prior: Prior) -> Pair:
+    """The objects of a pair on grids, and what is said of them as far as a prior knows the words."""
+    first, second = (volume_in(item.path) for item in (wanted.first, wanted.second))
     turned, _ = facing(first, second)
+    captions = prior.known(wanted.first.said), prior.known(wanted.second.said)
     return Pair(wanted.name, first, replace(turned, space=first.space), captions)
-
-
-def caption(volume: Volume, said: str, words: list[str] | None) -> str:
-    """What a prior is told of an object: its colours and what is said of it, as far as it knows the words."""
-    names = split(said) if words is None else known(said, words).split()
-    colors = color_words(volume.rgb[volume.sdf.abs() < NEAR])
-    told = [word for word in dict.fromkeys([*colors, *names]) if words is None or word in words]
-    return " ".join(told[:MOST])
 
 
 def _wanted(first: Item, second: Item) -> Wanted:

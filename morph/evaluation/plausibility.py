@@ -48,8 +48,11 @@ def likeness(volume: Volume, known: UInt8[np.ndarray, "n bytes"]) -> float:
 def _ones(bits: UInt8[np.ndarray, "n bytes"]) -> Int64[np.ndarray, " n"]:
     """How many bits are set in each row."""
     if hasattr(np, "bitwise_count"):  # numpy 2
-        return np.bitwise_count(np.ascontiguousarray(bits).view(np.uint64)).sum(1, dtype=np.int64)
-    return ONES[bits].sum(1, dtype=np.int64)
+        counts = np.bitwise_count(np.ascontiguousarray(bits).view(np.uint64))
+    else:
+        counts = ONES[bits]
+    ones: Int64[np.ndarray, " n"] = counts.sum(1, dtype=np.int64)
+    return ones
 
 
 @dataclass(frozen=True)

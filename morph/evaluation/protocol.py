@@ -26,7 +26,6 @@ from fieldcast.morph.evaluation.pairs import Pair, Wanted, opened
 from fieldcast.morph.evaluation.plausibility import frechet
 from fieldcast.morph.evaluation.references import References, kept
 from fieldcast.morph.priors import Prior
-from fieldcast.morph.priors.builtin import BuiltinPrior
 
 INPUTS = "inputs"  # in place of a method: the objects that were given
 
@@ -84,7 +83,7 @@ def run_evaluation(
 ) -> list[Row]:
     """All rows, and one for each method of all its morphs together."""
     out.mkdir(parents=True, exist_ok=True)
-    file, words = out / "rows.jsonl", prior.words if isinstance(prior, BuiltinPrior) else None
+    file = out / "rows.jsonl"
     todo = list(jobs(prior, wanted, protocol))
     known = {row.job: row for row in read_rows(file)}
     counted, done = Counted(prior), 0
@@ -93,7 +92,7 @@ def run_evaluation(
         missing = [job for job in of_pair if job not in known]
         done += len(of_pair) - len(missing)
         if missing:
-            pair = opened(one, words)
+            pair = opened(one, prior)
             given = seen(pair.first, protocol.distances), seen(pair.second, protocol.distances)
         for job in missing:
             progress(done, len(todo), f"{job.method}: {job.pair}")

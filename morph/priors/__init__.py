@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float
@@ -31,6 +31,7 @@ class Condition:
     pooled: Float[Tensor, "b p"]
 
 
+@runtime_checkable
 class Prior(Protocol):
     """A generative model of objects.
 
