@@ -115,7 +115,7 @@ class _Mixed:
         both = (
             None
             if bias is None or all_bias is None
-            else torch.cat([torch.lerp(all_bias[:1], all_bias[1:2], a), bias], -1)
+            else torch.cat([torch.lerp(all_bias[:1].exp(), all_bias[1:2].exp(), a).log(), bias], -1)
         )
         return plain(place, q, torch.cat([mixed[0].to(k), k], 2), torch.cat([mixed[1].to(v), v], 2), both)
 

@@ -39,7 +39,7 @@ def flip(a: Views, b: Views) -> float:
 
 
 def efflite(a: list[Tensor], b: list[Tensor]) -> float:
-    """The distance of pictures by what `stages` says of them, mean over the views; from 0 to 2 a stage."""
+    """The distance of pictures by what `stages` says of them, mean over the views; from 0 to 4 a stage."""
     parts = [(x - y).square().sum(1).mean() for x, y in zip(map(_unit, a), map(_unit, b), strict=True)]
     return float(torch.stack(parts).sum())
 
