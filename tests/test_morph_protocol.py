@@ -21,7 +21,7 @@ from fieldcast.morph.arcs import even
 from fieldcast.morph.distance import distance
 from fieldcast.morph.evaluation import methods, protocol, views
 from fieldcast.morph.evaluation.cost import Counted
-from fieldcast.morph.evaluation.methods import METHODS, at_equal_steps, method
+from fieldcast.morph.evaluation.methods import METHODS, Method, Way, at_equal_steps, method
 from fieldcast.morph.evaluation.pairs import HELD_OUT, Pair, held_out_pairs, opened, read_pairs
 from fieldcast.morph.evaluation.plausibility import occupancies
 from fieldcast.morph.evaluation.protocol import INPUTS, Job, Protocol, Row, read_rows, run_evaluation
@@ -84,16 +84,19 @@ def test_latents_in_between(tiny_prior: Any) -> None:
 
 
 def test_transport_moves_a_ball_as_a_whole() -> None:
-    """Half-way it is half-way, as a ball of a volume in between, and not two of them."""
+    """Half-way it is half-way, as a ball of a volume in between, and not two of them.
+
+    Volumes are exact but for cells that lie equally far from the points.
+    """
     first, middle, last = transport(RED, BLUE, 0)([0.0, 0.5, 1.0])
     for frame, end in ((first, RED), (last, BLUE)):
-        assert int(frame.solid.sum()) == pytest.approx(int(end.solid.sum()), rel=0.02)  # cells as far away as others
+        assert int(frame.solid.sum()) == pytest.approx(int(end.solid.sum()), rel=5e-3)
         assert distance(frame, end) < 0.35  # of points alone: what the balls lack of each other is 1
         torch.testing.assert_close(frame.rgb, end.rgb)
     cells = MIDDLES[middle.solid]
     torch.testing.assert_close(cells.mean(0), torch.tensor([32.0, 32.0, 32.0]), atol=0.6, rtol=0)
     assert float((cells - cells.mean(0)).norm(dim=-1).max()) < 16
-    assert len(cells) == pytest.approx((int(RED.solid.sum()) + int(BLUE.solid.sum())) / 2, rel=0.02)
+    assert len(cells) == pytest.approx((int(RED.solid.sum()) + int(BLUE.solid.sum())) / 2, rel=5e-3)
     torch.testing.assert_close(middle.rgb[0, 0, 0], torch.tensor([0.5, 0.0, 0.5]))
 
 
@@ -281,7 +284,11 @@ def test_pairs_are_in_one_cube(tiny_prior: Any, two: Path) -> None:
 def test_an_evaluation_goes_on_where_it_was(
     tiny_prior: Any, two: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    def moving(prior: Any, pair: Pair, seed: int) -> Way:
+        return Way(lambda alphas: [ball(20.0 + 20 * alpha**2, 9.0 + seed) for alpha in alphas])
+
     short(monkeypatch, "default")
+    monkeypatch.setitem(methods.PLAIN, "transport", Method(moving, seeded=True))
     out, wanted = tmp_path / "out", read_pairs(two)
     rules = Protocol(("grid", "transport", "default"), seeds=(0, 1), frames=4, distances=("3D",))
     told: list[tuple[int, int]] = []

@@ -31,7 +31,7 @@ Frames = Callable[[list[float]], list[Volume]]
 
 
 @dataclass(frozen=True)
-class Path:
+class Way:
     """frames: of places from 0 to 1. own: where a method puts a number of frames."""
 
     frames: Frames
@@ -44,7 +44,7 @@ class Method:
     one of those. seeded: whether another seed gives another morph. equal: whether its own places are at equal steps.
     """
 
-    start: Callable[[Prior, Pair, int], Path]
+    start: Callable[[Prior, Pair, int], Way]
     recipe: Recipe | None = None
     seeded: bool = False
     equal: bool = False
@@ -63,20 +63,20 @@ def method(name: str, part: float = 1.0) -> Method:
     return Method(_of_recipe(recipe, change), recipe, seeded=bool(recipe.lora), equal=recipe.equal_arc)
 
 
-def _of_recipe(recipe: Recipe, change: Change) -> Callable[[Prior, Pair, int], Path]:
+def _of_recipe(recipe: Recipe, change: Change) -> Callable[[Prior, Pair, int], Way]:
     """Frames that a prior makes. The seeds of the ends are those of a morph."""
 
-    def start(prior: Prior, pair: Pair, seed: int) -> Path:
+    def start(prior: Prior, pair: Pair, seed: int) -> Way:
         (caption, other), space = pair.captions, pair.first.space
         a = end_of(prior, Given("first", caption, pair.first), recipe, 2 * seed, Memory())
         b = end_of(prior, Given("second", other, pair.second), recipe, 2 * seed + 1, Memory())
         between = Between(prior, (a, b), recipe, "both", space, change=change)
-        return Path(lambda alphas: [prior.volume(z, space) for z in between.latents(alphas)], between.places)
+        return Way(lambda alphas: [prior.volume(z, space) for z in between.latents(alphas)], between.places)
 
     return start
 
 
-def _grid(prior: Prior, pair: Pair, seed: int) -> Path:
+def _grid(prior: Prior, pair: Pair, seed: int) -> Way:
     """Distances and colours in between, cell by cell."""
     first, second = pair.first, pair.second
 
@@ -84,17 +84,17 @@ def _grid(prior: Prior, pair: Pair, seed: int) -> Path:
         sdf, rgb = (torch.lerp(a, b, alpha) for a, b in ((first.sdf, second.sdf), (first.rgb, second.rgb)))
         return replace(first, sdf=sdf, rgb=rgb)
 
-    return Path(lambda alphas: [frame(alpha) for alpha in alphas])
+    return Way(lambda alphas: [frame(alpha) for alpha in alphas])
 
 
-def _latent(prior: Prior, pair: Pair, seed: int) -> Path:
+def _latent(prior: Prior, pair: Pair, seed: int) -> Way:
     """The objects of latents in between."""
     a, b = prior.encode(pair.first), prior.encode(pair.second)
-    return Path(lambda alphas: [prior.volume(torch.lerp(a, b, alpha), pair.first.space) for alpha in alphas])
+    return Way(lambda alphas: [prior.volume(torch.lerp(a, b, alpha), pair.first.space) for alpha in alphas])
 
 
-def _transport(prior: Prior, pair: Pair, seed: int) -> Path:
-    return Path(transport(pair.first, pair.second, seed))
+def _transport(prior: Prior, pair: Pair, seed: int) -> Way:
+    return Way(transport(pair.first, pair.second, seed))
 
 
 PLAIN = {

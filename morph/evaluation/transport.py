@@ -1,8 +1,8 @@
 """A morph without a prior: points of one object move to points of the other, the whole as little as can be.
 
 Optimal transport of POINTS points drawn from what each object fills, one to one (the assignment whose sum of squared
-distances is the least), on straight lines, with their colours. An object is again what lies within a distance of the
-points, which is such that its volume lies between those of the two objects.
+distances is the least), on straight lines, with their colours. An object is again what lies near to them: the mean
+distance to the NEAREST points is less than one at which its volume lies between those of the two objects.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from fieldcast.errors import InputError
 from fieldcast.morph.volumes import BAND, Volume
 
 POINTS = 1200
+NEAREST = 8  # points: with one alone, an object is a heap of balls
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,7 +67,8 @@ def _filled(cloud: Cloud, like: Volume) -> Volume:
 
     side = like.resolution
     middles = np.indices((side,) * 3).reshape(3, -1).T + 0.5
-    away, nearest = cKDTree(cloud.x).query(middles)
-    within = np.partition(away, round(cloud.size) - 1)[round(cloud.size) - 1]
+    distances, nearest = cKDTree(cloud.x).query(middles, min(NEAREST, len(cloud.x)))
+    away, nearest = distances.reshape(side**3, -1).mean(1), nearest.reshape(side**3, -1)[:, 0]
+    within = np.partition(away, round(cloud.size))[round(cloud.size)]
     sdf = torch.from_numpy((away - within).clip(-BAND, BAND).astype(np.float32)).reshape(like.sdf.shape)
     return replace(like, sdf=sdf, rgb=torch.from_numpy(cloud.rgb[nearest]).reshape(like.rgb.shape))
