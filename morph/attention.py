@@ -112,11 +112,10 @@ class _Mixed:
             ]
         else:
             mixed = [(1 - a) * s + a * t for s, t in zip(first, second, strict=True)]
-        both = (
-            None
-            if bias is None or all_bias is None
-            else torch.cat([torch.lerp(all_bias[:1].exp(), all_bias[1:2].exp(), a).log(), bias], -1)
-        )
+        both = None
+        if bias is not None and all_bias is not None:  # logarithms of how much words count
+            counts = torch.lerp(all_bias[:1].exp(), all_bias[1:2].exp(), a.to(bias))
+            both = torch.cat([counts.log(), bias], -1)
         return plain(place, q, torch.cat([mixed[0].to(k), k], 2), torch.cat([mixed[1].to(v), v], 2), both)
 
     def _blended_after(

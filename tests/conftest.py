@@ -57,41 +57,46 @@ def data() -> Path:
 
 
 @pytest.fixture(scope="session")
-def tiny_prior() -> Any:
-    """A BuiltinPrior of random weights, 64 tokens of 32 channels: what it makes is smooth in each block, and nothing.
-
-    The bases are cosines, orthonormal; the flow's last layer and its gates are not zero, as they are before training.
-    """
-    from fieldcast.morph.priors.builtin import BuiltinPrior
-    from fieldcast.morph.priors.builtin.codec import BLOCK, Codec, CodecSizes
-    from fieldcast.morph.priors.builtin.transformer import Transformer, TransformerSizes
-    from fieldcast.morph.priors.builtin.words import vocabulary
-
-    generator = torch.Generator().manual_seed(0)
-    words = vocabulary(["red car", "car"], ["vehicle", "plant"])
-    with torch.random.fork_rng(), torch.no_grad():
-        torch.manual_seed(0)
-        codec = Codec(CodecSizes(shape_basis=8, color_basis=1, shape=2, color=2, width=8, fine=4))
-        network = Transformer(TransformerSizes(64, 32, len(words), width=32, blocks=2, heads=2))
-        place = (torch.arange(BLOCK) + 0.5) * torch.pi / BLOCK
-        waves = torch.stack([torch.ones(BLOCK) / 8**0.5, place.cos() / 2], -1)
-        codec.shape_basis = torch.einsum("xi,yj,zk->xyzijk", waves, waves, waves).reshape(BLOCK**3, 8)
-        codec.color_basis = codec.shape_basis[:, :1].clone()
-        for parameter in codec.cells.parameters():
-            parameter.zero_()
-        codec.components.weight.mul_(10)
-        codec.components.bias[0] = 12.0  # of the mean distance of a block: most are outside
-        for parameter in network.parameters():
-            parameter.add_(0.1 * torch.randn(parameter.shape, generator=generator))
-    for module in (codec, network):
-        module.eval().requires_grad_(False)
-    return BuiltinPrior(codec, network, words, {})
-
-
-@pytest.fixture(scope="session")
 def gsplat() -> Any:
     """gsplat's plain torch module; tests that compare with it are skipped where it is absent."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         pytest.importorskip("gsplat")
         return importlib.import_module("gsplat.cuda._torch_impl")
+
+
+@pytest.fixture(scope="session")
+def tiny_prior() -> Any:
+    """A prior of the built-in's kind, small, of random weights that are not zero anywhere."""
+    from fieldcast.morph.priors.builtin import BuiltinPrior
+    from fieldcast.morph.priors.builtin.codec import Codec, CodecSizes
+    from fieldcast.morph.priors.builtin.transformer import Transformer, TransformerSizes
+
+    torch.manual_seed(3)
+    codec = Codec(CodecSizes(shape_basis=8, color_basis=2, shape=2, color=2, width=8, fine=4))
+    for basis in (codec.shape_basis, codec.color_basis):
+        basis.copy_(torch.linalg.qr(torch.randn_like(basis))[0])
+    words = ["", "blue", "car", "house", "red", "tree"]
+    network = Transformer(TransformerSizes(tokens=64, channels=32, words=len(words), width=32, blocks=2, heads=2))
+    for parameter in network.parameters():
+        torch.nn.init.normal_(parameter, std=0.1) if parameter.ndim > 1 else None
+    return BuiltinPrior(codec.requires_grad_(False), network.requires_grad_(False), words, {})
+
+
+@pytest.fixture(scope="session")
+def smooth_prior(tiny_prior: Any) -> Any:
+    """The same, but its objects are smooth in each block and mostly empty: their meshes are small."""
+    from fieldcast.morph.priors.builtin import BuiltinPrior
+    from fieldcast.morph.priors.builtin.codec import BLOCK, Codec, CodecSizes
+
+    torch.manual_seed(0)
+    codec = Codec(CodecSizes(shape_basis=8, color_basis=1, shape=2, color=2, width=8, fine=4)).requires_grad_(False)
+    place = (torch.arange(BLOCK) + 0.5) * torch.pi / BLOCK
+    waves = torch.stack([torch.ones(BLOCK) / 8**0.5, place.cos() / 2], -1)  # orthonormal
+    codec.shape_basis.copy_(torch.einsum("xi,yj,zk->xyzijk", waves, waves, waves).reshape(BLOCK**3, 8))
+    codec.color_basis.copy_(codec.shape_basis[:, :1])
+    for parameter in codec.cells.parameters():
+        parameter.zero_()
+    codec.components.weight.mul_(10)
+    codec.components.bias[0] = 12.0  # half a BAND outside: the first basis is 1 / 512^(1/2) everywhere
+    return BuiltinPrior(codec, tiny_prior.network, tiny_prior.words, {})
