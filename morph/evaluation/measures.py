@@ -5,7 +5,6 @@ docs/morph-evaluation.md defines each.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
@@ -59,7 +58,7 @@ def evenness(frames: list[Seen], distances: Iterable[str], prefix: str) -> Numbe
     found: Numbers = {}
     for name in distances:
         for key, value in vars(smoothness(frames, DISTANCES[name])).items():
-            found[f"{prefix}/{name}/{key}"] = value if math.isfinite(value) else None
+            found[f"{prefix}/{name}/{key}"] = value
     return found
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -157,7 +158,8 @@ def _run(prior: Counted, job: Job, pair: Pair, given: tuple[Seen, Seen], referen
         equal = [seen(volume, job.distances) for volume in at_equal_steps(way.frames, own)]
     if "EffLite" in job.distances:
         kept(feature_file(out, job), lambda: features(equal).half().numpy())
-    return {**of_morph(frames, equal, given, references.known, job.distances), **spent(cost, job)}
+    found = {**of_morph(frames, equal, given, references.known, job.distances), **spent(cost, job)}
+    return {name: value if value is not None and math.isfinite(value) else None for name, value in found.items()}
 
 
 def spent(cost: Cost, job: Job) -> Numbers:
