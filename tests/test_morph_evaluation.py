@@ -239,8 +239,8 @@ def test_memory_is_the_most_that_was_in_use(smooth_prior: Any) -> None:
     assert before.memory is not None
     assert cost.memory is not None
     assert after.memory is not None
-    assert cost.memory - before.memory == pytest.approx(300, abs=60)
-    assert after.memory < cost.memory - 200
+    assert cost.memory == pytest.approx(300, abs=60)
+    assert max(before.memory, after.memory) < 60
 
 
 def looks_plain(place: Any, q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None) -> Tensor:

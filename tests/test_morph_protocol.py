@@ -364,6 +364,11 @@ def test_an_evaluation_goes_on_where_it_was(
     assert without_cost(again) == without_cost(rows)
     assert len(read_rows(out / "rows.jsonl")) == 10
 
+    monkeypatch.setitem(methods.PRIORS, "default", (replace(methods.PRIORS["default"][0], steps=1), adapted))
+    made.clear()
+    run_evaluation(smooth_prior, wanted, KNOWN, out, rules)
+    assert [job.method for job in made] == ["default", "default"]  # made otherwise, they are other morphs
+
 
 def without_cost(rows: list[Row]) -> list[tuple[Job, dict[str, Any]]]:
     return [(r.job, {k: v for k, v in r.found.items() if not k.startswith("cost")}) for r in rows]
@@ -393,11 +398,11 @@ def test_an_evaluation_with_pictures(smooth_prior: Any, two: Path, tmp_path: Pat
     grid = next(row for row in rows if row.job.method == "grid" and row.job.pair)
     assert {f"{p}/{d}/ppl" for p in ("own", "equal") for d in ("3D", "FLIP", "EffLite")} < set(grid.found)
     assert rows[-1].found == {"all/frechet": None, "all/views": 16.0, "all/real": 640.0}
-    assert "Fréchet distances are of 16 views to 640 of real objects." in table(rows)
+    assert "Too few for Fréchet distances: 16 views to 640 of real objects." in table(rows)
 
 
 def row(name: str, pair: str, seed: int, part: float = 1.0, **found: float | None) -> Row:
-    return Row(Job(name, pair, seed, 11, part, "p-0", ("3D",)), {k.replace("_", "/"): v for k, v in found.items()})
+    return Row(Job(name, pair, seed, 11, part, "p-0", "", ("3D",)), {k.replace("_", "/"): v for k, v in found.items()})
 
 
 def test_tables_are_means_over_pairs_and_seeds() -> None:

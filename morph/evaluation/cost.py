@@ -24,7 +24,8 @@ PROCESS = Path("/proc/self")
 @dataclass
 class Cost:
     """seconds: of wall time. evaluations: of the network, one for each latent that it is given. memory: the most that
-    was in use, MB: of the GPU if the network is there, else of the whole process; None where it cannot be told.
+    was in use beyond what was when it began, MB: of the GPU if the network is there, else of the whole process; None
+    where it cannot be told.
     """
 
     seconds: float = 0.0
@@ -38,12 +39,14 @@ def measured(prior: Counted) -> Iterator[Cost]:
     cost, before, start = Cost(), prior.evaluations, time.perf_counter()
     device = next(prior.network.parameters()).device
     _forget_peak(device)
+    there = _peak(device)
     yield cost
     if device.type == "cuda":
         torch.cuda.synchronize(device)
     cost.seconds = time.perf_counter() - start
     cost.evaluations = prior.evaluations - before
-    cost.memory = _peak(device)
+    peak = _peak(device)
+    cost.memory = None if peak is None or there is None else peak - there
 
 
 def _forget_peak(device: torch.device) -> None:

@@ -55,7 +55,9 @@ class Protocol:
 
 @dataclass(frozen=True)
 class Job:
-    """One morph. pair: none for what is said of all pairs together. prior: its name, and a digest of its weights."""
+    """One morph. pair: none for what is said of all pairs together. prior: its name, and a digest of its weights.
+    recipe: a digest of how a prior's frames are made, none for other methods.
+    """
 
     method: str
     pair: str
@@ -63,6 +65,7 @@ class Job:
     frames: int
     part: float
     prior: str
+    recipe: str
     distances: tuple[str, ...]
 
 
@@ -90,7 +93,7 @@ def run_evaluation(
     counted, done = Counted(prior), 0
     for one in wanted:
         of_pair = [job for job in todo if job.pair == one.name]
-        missing = [job for job in of_pair if job not in known]
+        missing = [job for job in of_pair if job not in known or not _is_whole(out, job)]
         done += len(of_pair) - len(missing)
         if missing:
             pair = opened(one, prior)
@@ -111,7 +114,7 @@ def jobs(prior: Prior, wanted: list[Wanted], protocol: Protocol) -> Iterator[Job
     digest = hashlib.sha256()
     for name, value in prior.network.state_dict().items():
         digest.update(name.encode() + value.cpu().flatten().view(torch.uint8).numpy().tobytes())
-    first = Job(INPUTS, "", protocol.seeds[0], protocol.frames, 1.0, "", protocol.distances)
+    first = Job(INPUTS, "", protocol.seeds[0], protocol.frames, 1.0, "", "", protocol.distances)
     first = replace(first, prior=f"{prior.name}-{digest.hexdigest()[:8]}")
     for one in wanted:
         yield replace(first, pair=one.name)
@@ -119,7 +122,9 @@ def jobs(prior: Prior, wanted: list[Wanted], protocol: Protocol) -> Iterator[Job
             for name in protocol.methods:
                 if seed == protocol.seeds[0] or method(name).seeded:
                     part = protocol.part if name in PAPERS else 1.0
-                    yield replace(first, method=name, pair=one.name, seed=seed, part=part)
+                    recipe = method(name, part).recipe
+                    made = hashlib.sha256(repr(recipe).encode()).hexdigest()[:8] if recipe else ""
+                    yield replace(first, method=name, pair=one.name, seed=seed, part=part, recipe=made)
 
 
 def read_rows(file: Path) -> list[Row]:
@@ -163,7 +168,7 @@ def _run(prior: Counted, job: Job, pair: Pair, given: tuple[Seen, Seen], referen
 
 
 def spent(cost: Cost, job: Job) -> Numbers:
-    """What a morph cost, a frame where that is what grows."""
+    """What a morph cost: seconds and evaluations for each of its frames."""
     steps = method(job.method, job.part).recipe
     return {
         "cost/seconds": cost.seconds / job.frames,
@@ -172,6 +177,11 @@ def spent(cost: Cost, job: Job) -> Numbers:
         "cost/steps": float(steps.steps) if steps else None,
         "cost/lora_steps": float(steps.lora_steps if steps.lora else 0) if steps else None,
     }
+
+
+def _is_whole(out: Path, job: Job) -> bool:
+    """Whether all that belongs to a row is there."""
+    return job.method == INPUTS or "EffLite" not in job.distances or feature_file(out, job).exists()
 
 
 def feature_file(out: Path, job: Job) -> Path:

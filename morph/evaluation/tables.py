@@ -101,5 +101,7 @@ def _notes(rows: list[Row]) -> list[str]:
     views = sorted({f"{row.found['all/views']:.0f}" for row in rows if "all/views" in row.found})
     if views:
         real = next(row.found["all/real"] for row in rows if "all/real" in row.found)
-        notes.append(f"Fréchet distances are of {' or '.join(views)} views to {real:.0f} of real objects.")
+        there = any(row.found.get("all/frechet") is not None for row in rows)
+        said = "Fréchet distances are of" if there else "Too few for Fréchet distances:"
+        notes.append(f"{said} {' or '.join(views)} views to {real:.0f} of real objects.")
     return notes
