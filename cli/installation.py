@@ -10,20 +10,34 @@ from fieldcast.cli import options
 from fieldcast.cli.arguments import chosen_device
 from fieldcast.cli.results import show
 from fieldcast.console import Console
+from fieldcast.errors import InputError
 
 
 @click.command()
+@click.argument("subject", default="fields", metavar="[fields|morph]")
 @click.option("--out", default=Path("demo-out"), show_default=True, type=click.Path(path_type=Path), help="A folder.")
 @options.SEED
 @options.DEVICE
 @options.FORCE
 @options.reporting
-def demo(console: Console, out: Path, seed: int, device: str, force: bool) -> None:
-    """A built-in scene, fitted, converted to other kinds and rendered: pictures, a table and files.
+def demo(console: Console, subject: str, out: Path, seed: int, device: str, force: bool) -> None:
+    """See it work, with what is built in.
+
+    fields: a scene, fitted, converted to other kinds and rendered: pictures, a table and files. morph: a car becomes a
+    stag: a film, a sheet of pictures, and every frame as a field and as GLB.
 
     \b
     fieldcast demo --out demo-out
+    fieldcast demo morph --out morph-out
     """
+    if subject == "morph":
+        from fieldcast.morph.demo import run_demo as run_morph
+
+        facts = run_morph(out, seed, chosen_device(device), force, console.progress)
+        show(console, f"{out}/: morph.mp4, sheet.png, frames", facts)
+        return
+    if subject != "fields":
+        raise InputError(f"demo {subject}: expected fields or morph")
     from fieldcast.distill.demo import run_demo
 
     rows = run_demo(out, seed, chosen_device(device), force, console.progress)

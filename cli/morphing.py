@@ -156,7 +156,6 @@ def train_prior(
 
     check_writable(out, force)
     start, work = time.perf_counter(), work or out.with_name(f"{out.stem}-work")
-    work.mkdir(parents=True, exist_ok=True)
     plan = Plan(steps, codec_steps, seed, chosen_device(device))
     with console.progress("train") as progress:
         prior = train_prior(assets, work, plan, progress)

@@ -26,7 +26,7 @@ Attend = Callable[[Place, Tensor, Tensor, Tensor, Tensor | None], Tensor]
 """(place, q [B, H, T, K], k [B, H, S, K], v [B, H, S, K], bias [B, 1, 1, S] or None) -> [B, H, T, K]."""
 
 Window = tuple[float, float]
-"""Times from 0 (noise) to 1 (object), from and below which something is done."""
+"""Parts of the steps, 0 (noise) to 1 (object), from and below which something is done."""
 SPATIAL = 0.5  # of the cost of a pair of tokens, that lie as far apart as can be
 
 
@@ -58,22 +58,22 @@ class Mixing:
     def is_plain(self) -> bool:
         return self.fusion == "off" and not self.low and not self.previous
 
-    def at(self, t: float, alphas: Float[Tensor, " f"], positions: Float[Tensor, "t 3"] | None) -> Attend:
-        """The attention of a batch of source, target and frames at a time."""
-        return plain if self.is_plain or not len(alphas) else _Mixed(self, t, alphas, positions)
+    def at(self, part: float, alphas: Float[Tensor, " f"], positions: Float[Tensor, "t 3"] | None) -> Attend:
+        """The attention of a batch of source, target and frames, so far into the steps."""
+        return plain if self.is_plain or not len(alphas) else _Mixed(self, part, alphas, positions)
 
 
 @dataclass(frozen=True, eq=False)
 class _Mixed:
     mixing: Mixing
-    t: float
+    part: float
     alphas: Float[Tensor, " f"]
     positions: Float[Tensor, "t 3"] | None
 
     def __call__(self, place: Place, q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None) -> Tensor:
         ends = plain(place, q[:2], k[:2], v[:2], None if bias is None else bias[:2])
         own = q[2:], k[2:], v[2:], None if bias is None else bias[2:]
-        fusion = self.mixing.fusion if _within(self.t, self.mixing.window) else "off"
+        fusion = self.mixing.fusion if _within(self.part, self.mixing.window) else "off"
         if fusion == "kv":
             frames = self._blended_before(place, *own, k[:2], v[:2], bias)
         elif fusion == "out":
@@ -83,7 +83,7 @@ class _Mixed:
         if place[1] == "self":
             if self.mixing.previous:
                 frames = self._with_previous(place, q, k, v, frames)
-            if self.mixing.low and self.positions is not None and _within(self.t, self.mixing.low_window):
+            if self.mixing.low and self.positions is not None and _within(self.part, self.mixing.low_window):
                 half_way = torch.ones_like(self.alphas) if self.mixing.constant else 4 * self.alphas * (1 - self.alphas)
                 frames = enhanced(frames, self.positions, 1 + self.mixing.low * half_way, keep=not self.mixing.constant)
         return torch.cat([ends, frames])
@@ -101,7 +101,7 @@ class _Mixed:
     ) -> Tensor:
         a = self.alphas.to(q)[:, None, None, None]
         first, second = (ks[0], vs[0]), (ks[1], vs[1])
-        if place[1] == "self" and self.mixing.reorder and _within(self.t, self.mixing.reorder):
+        if place[1] == "self" and self.mixing.reorder and _within(self.part, self.mixing.reorder):
             pair = paired(ks[0], ks[1], self.positions)
             back = pair.argsort()
             near = (self.alphas < 0.5)[:, None, None, None].to(q.device)
@@ -161,5 +161,5 @@ def paired(
     return torch.from_numpy(np.asarray(found, np.int64)).to(source.device)
 
 
-def _within(t: float, window: Window) -> bool:
-    return window[0] <= t < window[1]
+def _within(part: float, window: Window) -> bool:
+    return window[0] <= part < window[1]

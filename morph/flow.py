@@ -5,7 +5,6 @@ Heun's method: at as many evaluations, Euler's comes back from an inversion 20 t
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Callable
 
 import torch
@@ -17,32 +16,35 @@ from fieldcast.morph.attention import Attend, plain
 from fieldcast.morph.interpolation import joined
 from fieldcast.morph.priors import Condition, Prior
 
-Velocity = Callable[[Float[Tensor, "b t c"], float], Float[Tensor, "b t c"]]
+Velocity = Callable[[Float[Tensor, "b t c"], float, float], Float[Tensor, "b t c"]]
+"""(x, time, part of the steps from noise to object) -> velocity."""
 
 
 def integrate(
     velocity: Velocity,
     x: Float[Tensor, "b t c"],
-    start: float,
-    stop: float,
-    steps: int,
+    times: list[float],
     heun: bool = True,
     progress: Progress = silent,
 ) -> Float[Tensor, "b t c"]:
-    """Where latents are at time `stop` that are at x at time `start`."""
-    times = torch.linspace(start, stop, steps + 1, dtype=torch.float64).tolist()
-    for i, (t, after) in enumerate(itertools.pairwise(times)):
-        slope = velocity(x, t)
-        guess = x + (after - t) * slope
-        x = x + (after - t) * (slope + velocity(guess, after)) / 2 if heun else guess
+    """Where latents are at the last of the times that are at x at the first; they rise to objects or fall to noise."""
+    steps = len(times) - 1
+    parts = [i / steps if times[-1] > times[0] else 1 - i / steps for i in range(steps + 1)]
+    for i in range(steps):
+        slope = velocity(x, times[i], parts[i])
+        guess = x + (times[i + 1] - times[i]) * slope
+        if heun:
+            guess = x + (times[i + 1] - times[i]) * (slope + velocity(guess, times[i + 1], parts[i + 1])) / 2
+        x = guess
         progress(i + 1, steps)
     return x
 
 
 def flow(
-    prior: Prior, condition: Condition, guidance: float = 1.0, attend: Callable[[float], Attend] = lambda t: plain
+    prior: Prior, condition: Condition, guidance: float = 1.0, attend: Callable[[float], Attend] = lambda part: plain
 ) -> Velocity:
     """The velocity of a prior that is told a condition; guidance: how much more than without being told (1: as told).
+    attend: the attention at a part of the steps, 0 (noise) to 1 (object).
 
     Ho and Salimans 2022, classifier-free guidance: v(none) + guidance (v(told) - v(none)).
     """
@@ -50,13 +52,13 @@ def flow(
     none = prior.embed("")
     both = joined([condition, *[none] * count]) if guidance != 1 else condition
 
-    def velocity(x: Float[Tensor, "b t c"], t: float) -> Float[Tensor, "b t c"]:
+    def velocity(x: Float[Tensor, "b t c"], t: float, part: float) -> Float[Tensor, "b t c"]:
         times = torch.full((len(x),), t, device=x.device)
         if guidance == 1:
-            return prior.velocity(x, times, condition, attend(t))
-        told = prior.velocity(x, times, condition, attend(t))
+            return prior.velocity(x, times, condition, attend(part))
+        told = prior.velocity(x, times, condition, attend(part))
         untold = prior.velocity(
-            x, times, Condition(both.words[count:], both.weights[count:], both.pooled[count:]), attend(t)
+            x, times, Condition(both.words[count:], both.weights[count:], both.pooled[count:]), attend(part)
         )
         return untold + guidance * (told - untold)
 
@@ -78,7 +80,7 @@ def generate(
     condition = joined([prior.embed(caption)] * count)
     noise = noise.to(condition.words)
     strength = guidance if caption else 1.0
-    return integrate(flow(prior, condition, strength), noise, 0.0, 1.0, steps, progress=progress)
+    return integrate(flow(prior, condition, strength), noise, prior.times(steps), progress=progress)
 
 
 @torch.no_grad()
@@ -92,4 +94,4 @@ def invert(
     progress: Progress = silent,
 ) -> Float[Tensor, "b t c"]:
     """The noises from which the flow leads to latents."""
-    return integrate(flow(prior, condition, guidance), latents, 1.0, 0.0, steps, heun, progress)
+    return integrate(flow(prior, condition, guidance), latents, prior.times(steps)[::-1], heun, progress)

@@ -12,7 +12,7 @@ from fieldcast.fields.files.atomic import atomic_folder
 from fieldcast.fields.files.images import save_png
 from fieldcast.fields.files.video import save_mp4
 from fieldcast.fields.progress import Progress, silent
-from fieldcast.morph.pictures import film, sheet
+from fieldcast.morph.pictures import film, lit, sheet
 from fieldcast.morph.priors import Prior
 from fieldcast.morph.sequence import Morph
 
@@ -38,6 +38,7 @@ def write_morph(
             if len(mesh):
                 save(mesh, stump / "frames" / f"{i:03d}.glb")
             progress(i + 1, len(meshes), "writing frames")
-        save_png(sheet(meshes, made.space, SHEET, COLUMNS), stump / "sheet.png")
-        save_mp4(film(meshes, made.space, FILM, progress), stump / "morph.mp4", FPS)
+        scenes = [lit(mesh) for mesh in meshes]
+        save_png(sheet(scenes, made.space, SHEET, COLUMNS), stump / "sheet.png")
+        save_mp4(film(scenes, made.space, FILM, progress), stump / "morph.mp4", FPS)
         (stump / "report.json").write_text(json.dumps(jsonable(report), indent=2) + "\n", encoding="utf-8")

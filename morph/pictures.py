@@ -17,6 +17,7 @@ from torch import Tensor
 from fieldcast.fields.cameras import Cameras, orbit, up_frame
 from fieldcast.fields.mesh import Mesh
 from fieldcast.fields.progress import Progress, silent
+from fieldcast.fields.scenes.mesh import Surfaces
 from fieldcast.fields.space import Space
 
 LAMP = (0.6, -0.3, 0.9)  # where it is from, on axes of which the third is up
@@ -26,12 +27,15 @@ FRONT = math.radians(40)  # from where sheets are seen
 HELD = 0.35  # of the frames of a film's way there: how long it stays at either end
 
 
-def lit(mesh: Mesh) -> Mesh:
-    """The mesh with light in its colours."""
+def lit(mesh: Mesh) -> Surfaces | None:
+    """A mesh with light in its colours, as a scene; None of one without faces."""
+    if not len(mesh):
+        return None
     assert mesh.colors is not None
     lamp = up_frame(mesh.up).double().numpy() @ np.array(LAMP) / np.linalg.norm(LAMP)
     light = SHADE + LIGHT * (mesh.vertex_normals() @ lamp).clip(-0.7, 1)
-    return replace(mesh, colors=(mesh.colors * light[:, None]).clip(0, 255).round().astype(np.uint8))
+    colors = (mesh.colors * light[:, None]).clip(0, 255).round().astype(np.uint8)
+    return replace(mesh, colors=colors).surfaces()
 
 
 def around(space: Space, azimuth: Float[Tensor, " v"], size: int, elevation: float = ELEVATION) -> Cameras:
@@ -40,33 +44,32 @@ def around(space: Space, azimuth: Float[Tensor, " v"], size: int, elevation: flo
     return orbit(space, azimuth, high, DISTANCE * space.unit, width=size, height=size, fov=FOV)
 
 
-def pictures(mesh: Mesh, cameras: Cameras) -> Iterator[Float[Tensor, "h w 3"]]:
-    """What cameras see of a mesh in light, over white, sRGB 0..1; of one without faces, white."""
-    if not len(mesh):
-        for width, height in cameras.size.tolist():
-            yield torch.ones(height, width, 3)
-        return
-    surfaces = lit(mesh).surfaces()
-    for i in range(len(cameras)):
-        rgba = surfaces.pixels(cameras, i).float() / 255
-        yield rgba[..., :3] * rgba[..., 3:] + 1 - rgba[..., 3:]
+def picture(lit_mesh: Surfaces | None, camera: Cameras) -> Float[Tensor, "h w 3"]:
+    """What a camera sees of a mesh over white, sRGB 0..1; of none, white."""
+    if lit_mesh is None:
+        width, height = camera.size[0].tolist()
+        return torch.ones(height, width, 3)
+    rgba = lit_mesh.pixels(camera, 0).float() / 255
+    return rgba[..., :3] * rgba[..., 3:] + 1 - rgba[..., 3:]
 
 
-def sheet(meshes: list[Mesh], space: Space, size: int, columns: int) -> Float[Tensor, "h w 3"]:
+def sheet(scenes: list[Surfaces | None], space: Space, size: int, columns: int) -> Float[Tensor, "h w 3"]:
     """A picture of each, row by row."""
     camera = around(space, torch.tensor([FRONT]), size)
-    cells = [next(pictures(mesh, camera)) for mesh in meshes]
+    cells = [picture(scene, camera) for scene in scenes]
     cells += [torch.ones_like(cells[0])] * (-len(cells) % columns)
     return torch.cat([torch.cat(cells[i : i + columns], 1) for i in range(0, len(cells), columns)])
 
 
-def film(meshes: list[Mesh], space: Space, size: int, progress: Progress = silent) -> Iterator[Float[Tensor, "h w 3"]]:
+def film(
+    scenes: list[Surfaces | None], space: Space, size: int, progress: Progress = silent
+) -> Iterator[Float[Tensor, "h w 3"]]:
     """From the first to the last and back, with a rest at both, while the camera goes once around."""
-    there = list(range(len(meshes)))
-    held = max(1, round(HELD * len(meshes)))
+    there = list(range(len(scenes)))
+    held = max(1, round(HELD * len(scenes)))
     order = [0] * held + there + [there[-1]] * held + there[::-1]
     azimuth = FRONT + torch.arange(len(order)) / len(order) * 2 * math.pi
     cameras = around(space, azimuth, size)
     for i, number in enumerate(order):
-        yield next(pictures(meshes[number], cameras[[i]]))
+        yield picture(scenes[number], cameras[[i]])
         progress(i + 1, len(order), "filming")

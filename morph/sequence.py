@@ -67,6 +67,8 @@ def morph(
     """Frames from one object to another. They are where the first is, in its world and as large as it."""
     if what != "both" and not prior.parts:
         raise InputError(f"prior {prior.name}: a {what} alone cannot be changed, shape and texture are not apart in it")
+    if first.volume and second.volume and distance(first.volume, second.volume) == 0:
+        raise InputError(f"{first.name} and {second.name} are the same object: there is nothing between them")
     memory = memory or Memory()
     space, turns = UNIT if first.volume is None else first.volume.space, 0
     if recipe.face and first.volume and second.volume:
@@ -100,6 +102,8 @@ class Between:
         alphas, seen = even(frames), dict[float, Volume]()
         for _ in range(ROUNDS if self.recipe.equal_arc else 0):
             new = [a for a in alphas if a not in seen]
+            if not new:
+                break
             seen |= zip(new, (self.prior.volume(z, self.space) for z in self.latents(new)), strict=True)
             known = sorted(seen)
             alphas = equal_arc(known, [distance(seen[a], seen[b]) for a, b in itertools.pairwise(known)], frames)
@@ -119,11 +123,11 @@ class Between:
         noise = torch.cat([a.noise[None], b.noise[None], noise])
         condition, recipe = joined([a.condition, b.condition, told]), self.recipe
         along = flow(
-            self.prior, condition, recipe.guidance, lambda t: recipe.mixing.at(t, places, self.prior.positions)
+            self.prior, condition, recipe.guidance, lambda part: recipe.mixing.at(part, places, self.prior.positions)
         )
 
-        def velocity(x: Float[Tensor, "b t c"], t: float) -> Float[Tensor, "b t c"]:
-            v = along(x, t)
+        def velocity(x: Float[Tensor, "b t c"], t: float, done: float) -> Float[Tensor, "b t c"]:
+            v = along(x, t, done)
             if part is not None:
                 v[-len(alphas) :, :, part] = v[by, :, part]
             return v
@@ -131,7 +135,9 @@ class Between:
         adapters = [end.adapter for end in self.ends if end.adapter]
         weights = torch.cat([torch.eye(2), torch.stack([1 - places, places], -1)])
         with self.change(self.prior, adapters, weights):
-            return integrate(velocity, noise, 0.0, 1.0, recipe.steps, recipe.heun, self.progress)[-len(alphas) :]
+            return integrate(velocity, noise, self.prior.times(recipe.steps), recipe.heun, self.progress)[
+                -len(alphas) :
+            ]
 
     def _held(self, noise: Float[Tensor, "f t c"]) -> tuple[slice | None, slice, Float[Tensor, "f t c"]]:
         """The channels that frames get from others, those others, and the noise of frames that do so.

@@ -67,36 +67,22 @@ def gsplat() -> Any:
 
 @pytest.fixture(scope="session")
 def tiny_prior() -> Any:
-    """A prior of the built-in's kind, small, of random weights that are not zero anywhere."""
+    """A prior of the built-in's kind, small and of random weights."""
     from fieldcast.morph.priors.builtin import BuiltinPrior
     from fieldcast.morph.priors.builtin.codec import Codec, CodecSizes
     from fieldcast.morph.priors.builtin.transformer import Transformer, TransformerSizes
 
     torch.manual_seed(3)
     codec = Codec(CodecSizes(shape_basis=8, color_basis=2, shape=2, color=2, width=8, fine=4))
-    for basis in (codec.shape_basis, codec.color_basis):
-        basis.copy_(torch.linalg.qr(torch.randn_like(basis))[0])
+    x, y, z = torch.cartesian_prod(*[torch.linspace(-1, 1, 8)] * 3).T
+    smooth = torch.linalg.qr(torch.stack([torch.ones(512), x, y, z, x * y, y * z, z * x, x * y * z], 1))[0]
+    codec.shape_basis.copy_(smooth)
+    codec.color_basis.copy_(smooth[:, :2])
+    for parameter in codec.cells.parameters():  # or surfaces would be of crumbs
+        torch.nn.init.zeros_(parameter)
+    codec.components.bias.data[0] += 4 * smooth[0, 0].sign()  # and of most of the grid
     words = ["", "blue", "car", "house", "red", "tree"]
     network = Transformer(TransformerSizes(tokens=64, channels=32, words=len(words), width=32, blocks=2, heads=2))
     for parameter in network.parameters():
         torch.nn.init.normal_(parameter, std=0.1) if parameter.ndim > 1 else None
     return BuiltinPrior(codec.requires_grad_(False), network.requires_grad_(False), words, {})
-
-
-@pytest.fixture(scope="session")
-def smooth_prior(tiny_prior: Any) -> Any:
-    """The same, but its objects are smooth in each block and mostly empty: their meshes are small."""
-    from fieldcast.morph.priors.builtin import BuiltinPrior
-    from fieldcast.morph.priors.builtin.codec import BLOCK, Codec, CodecSizes
-
-    torch.manual_seed(0)
-    codec = Codec(CodecSizes(shape_basis=8, color_basis=1, shape=2, color=2, width=8, fine=4)).requires_grad_(False)
-    place = (torch.arange(BLOCK) + 0.5) * torch.pi / BLOCK
-    waves = torch.stack([torch.ones(BLOCK) / 8**0.5, place.cos() / 2], -1)  # orthonormal
-    codec.shape_basis.copy_(torch.einsum("xi,yj,zk->xyzijk", waves, waves, waves).reshape(BLOCK**3, 8))
-    codec.color_basis.copy_(codec.shape_basis[:, :1])
-    for parameter in codec.cells.parameters():
-        parameter.zero_()
-    codec.components.weight.mul_(10)
-    codec.components.bias[0] = 12.0  # half a BAND outside: the first basis is 1 / 512^(1/2) everywhere
-    return BuiltinPrior(codec, tiny_prior.network, tiny_prior.words, {})

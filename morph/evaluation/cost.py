@@ -103,6 +103,9 @@ class Counted:
     def known(self, name: str) -> str:
         return self.prior.known(name)
 
+    def times(self, steps: int) -> list[float]:
+        return self.prior.times(steps)
+
     def embed(self, caption: str) -> Condition:
         return self.prior.embed(caption)
 

@@ -70,6 +70,10 @@ class Prior(Protocol):
         """The words of a file's name that can be in a caption."""
         ...
 
+    def times(self, steps: int) -> list[float]:
+        """So many steps from 0 to 1, close together where much is decided."""
+        ...
+
     def velocity(
         self, x: Float[Tensor, "b t c"], t: Float[Tensor, " b"], condition: Condition, attend: Attend
     ) -> Float[Tensor, "b t c"]:

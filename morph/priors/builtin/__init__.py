@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,18 @@ from fieldcast.morph.priors.builtin.words import known, numbers
 from fieldcast.morph.volumes import BAND, Volume
 
 FORMAT = 1
+EARLY = 5.0  # how much closer steps are at noise than at objects: half of them are before time 1 / (1 + EARLY)
+
+
+@dataclass(frozen=True)
+class Description:
+    """What a file says of the prior in it. prior: the version of the format. words: the vocabulary. made: how."""
+
+    prior: int
+    codec: CodecSizes
+    network: TransformerSizes
+    words: list[str]
+    made: dict[str, Any]
 
 
 class BuiltinPrior:
@@ -61,6 +74,11 @@ class BuiltinPrior:
     def known(self, name: str) -> str:
         return known(name, self.words)
 
+    def times(self, steps: int) -> list[float]:
+        even = torch.linspace(0, 1, steps + 1, dtype=torch.float64)
+        times: list[float] = (even / (even + EARLY * (1 - even))).tolist()
+        return times
+
     def velocity(
         self, x: Float[Tensor, "b t c"], t: Float[Tensor, " b"], condition: Condition, attend: Attend
     ) -> Float[Tensor, "b t c"]:
@@ -84,13 +102,8 @@ class BuiltinPrior:
         """Half precision: the difference to single is far below that of two objects."""
         tensors = {f"codec.{k}": v for k, v in self.codec.state_dict().items()}
         tensors |= {f"network.{k}": v for k, v in self.network.state_dict().items()}
-        meta = {
-            "prior": FORMAT,
-            "codec": msgspec.to_builtins(self.codec.sizes),
-            "network": msgspec.to_builtins(self.network.sizes),
-            "words": self.words,
-            "made": self.made,
-        }
+        told = Description(FORMAT, self.codec.sizes, self.network.sizes, self.words, self.made)
+        meta = msgspec.to_builtins(told)
         write_tensors(path, {k: v.half() for k, v in tensors.items()}, meta, force)
 
     @staticmethod
@@ -103,9 +116,8 @@ class BuiltinPrior:
             raise InputError(
                 f"{path}: expected a prior of format {FORMAT}, found {meta['prior']}: made by another version"
             )
-        codec = Codec(read(CodecSizes, meta.get("codec"), f"{path}: codec"))
-        network = Transformer(read(TransformerSizes, meta.get("network"), f"{path}: network"))
-        words = read(list[str], meta.get("words"), f"{path}: words")
+        told = read(Description, meta, str(path))
+        codec, network = Codec(told.codec), Transformer(told.network)
         for name, module in (("codec.", codec), ("network.", network)):
             own = {k.removeprefix(name): v.float() for k, v in tensors.items() if k.startswith(name)}
             try:
@@ -113,7 +125,7 @@ class BuiltinPrior:
             except RuntimeError as error:
                 raise InputError(f"{path}: not a whole prior: {' '.join(str(error).split())[:300]}") from None
             module.to(device).eval().requires_grad_(False)
-        return BuiltinPrior(codec, network, words, meta.get("made", {}))
+        return BuiltinPrior(codec, network, told.words, told.made)
 
 
 def builtin_file() -> Path:

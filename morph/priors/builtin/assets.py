@@ -76,6 +76,7 @@ def read_index(folder: Path) -> list[Asset]:
 def gather(folder: Path, work: Path, progress: Progress = silent) -> Assets:
     """The assets on grids, which are kept in `work` and made only once; an interrupted run goes on where it was."""
     rows = read_index(folder)
+    work.mkdir(parents=True, exist_ok=True)
     file, notes = work / "blocks.npy", work / "assets.json"
     known: list[list[str]] = msgspec.json.decode(notes.read_bytes()) if notes.exists() else []
     fresh = not known or not file.exists()

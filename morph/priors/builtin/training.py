@@ -36,6 +36,9 @@ SMALL = 1e-3  # of the mean square of latents, in the codec's loss
 CODEC_BATCH, CODEC_RATE = 8, 1.5e-3
 BATCH, RATE, WARM, COOL = 32, 1e-3, 0.02, 0.3  # parts of the steps in which the rate rises, and falls
 EMA = 0.999
+# Of the logit of the times that are learned. The four strongest principal components of latents hold 46 % of what is in
+# them, and stand 40 times above the noise: what an object is has been decided by time 0.03.
+MIDDLE, SPREAD = -1.2, 1.4
 HEAD = 32  # channels of one head of attention
 SILENT, KEPT = 0.12, 0.85  # captions that say nothing; words of the others that are kept
 
@@ -192,8 +195,8 @@ def train_transformer(
     """The network, from latents of objects and of their mirror images, and the numbers of the words of each.
 
     A rectified flow (Liu et al. 2022): from noise at time 0 to an object at time 1 on a straight line, whose velocity
-    is learned at times about the middle (Esser et al. 2024, section 3.1). What is returned is the mean of the network
-    over its last steps.
+    is learned at times of a logit-normal distribution (Esser et al. 2024, section 3.1). What is returned is the mean of
+    the network over its last steps.
     """
     device, steps = plan.device, plan.steps
     torch.manual_seed(plan.seed)
@@ -210,7 +213,7 @@ def train_transformer(
         side = torch.randint(2, (BATCH,), generator=generator)
         x1 = latents[pick.to(device), side.to(device)]
         x0 = torch.randn(x1.shape, generator=generator).to(device)
-        t = torch.randn(BATCH, generator=generator).sigmoid().to(device)
+        t = (MIDDLE + SPREAD * torch.randn(BATCH, generator=generator)).sigmoid().to(device)
         words, weights = batch_of([captions[i] for i in pick.tolist()], generator)
         x = torch.lerp(x0, x1, t[:, None, None])
         with lower_precision(device):
