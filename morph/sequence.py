@@ -6,6 +6,8 @@ Letters: F frames, T tokens of C channels.
 from __future__ import annotations
 
 import itertools
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Literal
 
@@ -21,13 +23,14 @@ from fieldcast.morph.distance import distance
 from fieldcast.morph.ends import UNIT, End, Given, end_of, facing
 from fieldcast.morph.flow import flow, integrate
 from fieldcast.morph.interpolation import between, joined, slerp
-from fieldcast.morph.lora import adapted
+from fieldcast.morph.lora import Adapter, adapted
 from fieldcast.morph.memory import Memory
 from fieldcast.morph.priors import Prior
 from fieldcast.morph.recipes import Recipe
 from fieldcast.morph.volumes import Volume
 
 What = Literal["both", "shape", "texture"]
+Change = Callable[[Prior, list[Adapter], Tensor], AbstractContextManager[None]]
 ROUNDS = 2  # of looking where frames must be, before they are made
 
 
@@ -84,7 +87,7 @@ def morph(
 
 @dataclass(frozen=True, eq=False)
 class Between:
-    """What lies between two ends, asked for by places."""
+    """What lies between two ends, asked for by places. change: how the ends' adapters act on frames between them."""
 
     prior: Prior
     ends: tuple[End, End]
@@ -92,6 +95,7 @@ class Between:
     what: What
     space: Space
     progress: Progress = silent
+    change: Change = adapted
 
     def places(self, frames: int) -> list[float]:
         """Where frames are: for steps of one length, found from frames at even places, then from those found."""
@@ -129,7 +133,7 @@ class Between:
 
         adapters = [end.adapter for end in self.ends if end.adapter]
         weights = torch.cat([torch.eye(2), torch.stack([1 - places, places], -1)])
-        with adapted(self.prior, adapters, weights):
+        with self.change(self.prior, adapters, weights):
             return integrate(velocity, noise, self.prior.times(recipe.steps), recipe.heun, self.progress)[
                 -len(alphas) :
             ]
