@@ -36,6 +36,13 @@ def plain(place: Place, q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None) ->
     return functional.scaled_dot_product_attention(q, k, v, attn_mask=None if bias is None else bias.to(q.dtype))
 
 
+def written_out(place: Place, q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None) -> Tensor:
+    """The same in single steps: on a CPU, with few tokens, its gradient takes a fifth of the time."""
+    logits = (q * q.shape[-1] ** -0.5) @ k.transpose(-1, -2)
+    weights: Tensor = torch.softmax(logits if bias is None else logits + bias.to(q.dtype), -1)
+    return weights.to(v.dtype) @ v
+
+
 @dataclass(frozen=True)
 class Mixing:
     """What frames attend to besides themselves.

@@ -23,6 +23,7 @@ from fieldcast.errors import InputError
 from fieldcast.fields.files.tensors import read_tensors, write_tensors
 from fieldcast.fields.progress import Progress, silent
 from fieldcast.fields.training import Training
+from fieldcast.morph.attention import plain, written_out
 from fieldcast.morph.priors.builtin import BuiltinPrior
 from fieldcast.morph.priors.builtin.assets import Assets, gather
 from fieldcast.morph.priors.builtin.codec import Codec, CodecSizes, from_blocks, to_blocks
@@ -35,7 +36,7 @@ GRAIN = 0.1  # of noise on latents, that the decoder learns to bear
 SMALL = 1e-3  # of the mean square of latents, in the codec's loss
 CODEC_BATCH, CODEC_RATE = 8, 1.5e-3
 BATCH, RATE, WARM, COOL = 32, 1e-3, 0.02, 0.3  # parts of the steps in which the rate rises, and falls
-EMA = 0.999
+EMA, RECENT = 0.999, 10  # of the mean of the network: over its last 1000 steps, or the last tenth while that is less
 # Of the logit of the times that are learned. The four strongest principal components of latents hold 46 % of what is in
 # them, and stand 40 times above the noise: what an object is has been decided by time 0.03.
 MIDDLE, SPREAD = -1.2, 1.4
@@ -203,10 +204,11 @@ def train_transformer(
     network, mean = Transformer(sizes).to(device), Transformer(sizes).to(device)
     mean.load_state_dict(network.state_dict())
     latents = latents.to(device)
+    attend = written_out if torch.device(device).type == "cpu" else plain
 
     def loss(step: int, generator: torch.Generator) -> Tensor:
         with torch.no_grad():
-            rate = min(1 - EMA, 1.0) if step * (1 - EMA) > 1 else 1 / (1 + step)
+            rate = max(1 - EMA, RECENT / (RECENT + step))
             for a, b in zip(mean.parameters(), network.parameters(), strict=True):
                 a.lerp_(b, rate)
         pick = torch.randint(len(latents), (BATCH,), generator=generator)
@@ -218,7 +220,7 @@ def train_transformer(
         x = torch.lerp(x0, x1, t[:, None, None])
         with lower_precision(device):
             features, pooled = network.embed(words.to(device), weights.to(device))
-            velocity = network(x, t, features, pooled, weights.to(device))
+            velocity = network(x, t, features, pooled, weights.to(device), attend)
         return functional.mse_loss(velocity.float(), x1 - x0)
 
     decayed = [p for name, p in network.named_parameters() if p.ndim == 2 and "words" not in name]
