@@ -121,6 +121,57 @@ def words(console: Console, prior: str) -> None:
         click.echo(" ".join(opened.words[1:]))
 
 
+@morph.command("eval")
+@click.argument("assets", type=click.Path(path_type=Path))
+@click.argument("out", type=click.Path(path_type=Path))
+@click.option("--pairs", type=click.Path(path_type=Path), help="A CSV of pairs (default: 20 of held-out assets).")
+@click.option("--count", type=click.IntRange(1), help="Only so many of the pairs.")
+@click.option("--methods", default=None, metavar="A,B", help="Some of the methods (default: all).")
+@click.option("--seeds", default=3, show_default=True, type=click.IntRange(1), help="How many, from --seed on.")
+@click.option("--frames", default=11, show_default=True, type=click.IntRange(4), help="Of a morph, with both ends.")
+@click.option("--part", default=1.0, show_default=True, type=click.FloatRange(0.001, 1), help="Of the papers' steps.")
+@click.option("--distances", default="3D,FLIP,EffLite", show_default=True, help="By which steps are measured.")
+@PRIOR
+@options.SEED
+@options.DEVICE
+@options.reporting
+def evaluate(console: Console, assets: Path, out: Path, pairs: Path | None, prior: str, **asked: Any) -> None:
+    """Morphs of many pairs of objects by our method and by others, measured alike (docs/morph-evaluation.md).
+
+    ASSETS is the folder of meshes with an index.csv that the prior was trained on: those that it has not learned from
+    become the pairs. OUT is a folder for rows.jsonl, a line a morph, which an interrupted run continues, and table.md.
+
+    \b
+    fieldcast morph eval meshes/ evaluation/ --count 2 --methods grid,paper,default --seeds 1 --part 0.1
+    """
+    from fieldcast.fields.files.atomic import atomic_path
+    from fieldcast.morph.evaluation.methods import METHODS
+    from fieldcast.morph.evaluation.pairs import held_out_pairs, read_pairs
+    from fieldcast.morph.evaluation.protocol import Protocol, run_evaluation
+    from fieldcast.morph.evaluation.references import references
+    from fieldcast.morph.evaluation.tables import table
+    from fieldcast.morph.priors import open_prior
+    from fieldcast.morph.priors.builtin.assets import gather
+
+    methods = tuple(asked["methods"].split(",")) if asked["methods"] else METHODS
+    seeds, distances = range(asked["seed"], asked["seed"] + asked["seeds"]), tuple(asked["distances"].split(","))
+    rules = Protocol(methods, tuple(seeds), asked["frames"], asked["part"], distances)
+    wanted = (read_pairs(pairs) if pairs else held_out_pairs(assets))[: asked["count"]]
+    opened = open_prior(prior, chosen_device(asked["device"]))
+    with console.progress("evaluate") as progress:
+        known = references(gather(assets, out / "assets", progress), out, distances, progress)
+        rows = run_evaluation(opened, wanted, known, out, rules, progress)
+    text = table(rows)
+    with atomic_path(out / "table.md", force=True) as stump:
+        stump.write_text(text + "\n", encoding="utf-8")
+    if console.json:
+        console.emit_json(
+            [{"method": row.job.method, "pair": row.job.pair, "seed": row.job.seed, **row.found} for row in rows]
+        )
+    else:
+        click.echo(text)
+
+
 @morph.command()
 @click.argument("assets", type=click.Path(path_type=Path))
 @click.argument("out", type=click.Path(path_type=Path))

@@ -28,7 +28,7 @@ from fieldcast.morph.priors.shap_e.files import Parts, downloaded, open_parts
 from fieldcast.morph.priors.shap_e.renderer import Network
 from fieldcast.morph.volumes import Volume
 
-EARLY = 2.0  # how much closer steps are at noise than at objects
+EARLY = 1.5  # how much closer steps are at noise than at objects
 TOLD = 2  # tokens before those of the latent: what the network is told, and the time
 
 
