@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable
 from pathlib import Path
 
 import imageio_ffmpeg
@@ -136,17 +135,36 @@ def test_interrupted_and_resumed(folder: Path, capsys: Captured, monkeypatch: py
     assert not Path(".film.checkpoint.safetensors").exists()
 
 
-Prepare = Callable[[], None]
+def models(splits: list[str]) -> None:
+    """A folder of four boxes with an index."""
+    Path("models").mkdir()
+    rows = ["path,category,name,split,core"]
+    for i, (name, split) in enumerate(zip(("red_car", "blue_car", "tree_pine", "tree_oak"), splits, strict=True)):
+        trimesh.creation.box((1.0 + i, 1.0, 1.0)).export(f"models/{name}.glb")
+        rows.append(f"{name}.glb,prop,{name},{split},1")
+    Path("models/index.csv").write_text("\n".join(rows) + "\n")
+
+
+def test_methods_are_measured_and_go_on(folder: Path, capsys: Captured) -> None:
+    models(["train", "train", "val", "val"])
+    command = ["morph", "eval", "models", "out", *QUICK, "--methods", "grid,latent", "--distances", "3D"]
+    command += ["--seeds", "1", "--frames", "4", "--pairs", "models/pairs.csv", "--json"]
+    Path("models/pairs.csv").write_text("tree_pine.glb,tree_oak.glb\n")
+    assert main_guard(cli, command) == 0
+    rows = json.loads(capsys.readouterr().out)
+    assert {row["method"] for row in rows} >= {"inputs", "grid", "latent"}
+    (grid,) = (row for row in rows if row["method"] == "grid" and row["pair"])
+    assert grid["ends/iou"] > 0.99  # its ends are what was given
+    before = Path("out/rows.jsonl").read_text()
+    assert "grid" in Path("out/table.md").read_text()
+    assert main_guard(cli, command) == 0  # nothing is made again
+    assert Path("out/rows.jsonl").read_text() == before
+    assert json.loads(capsys.readouterr().out) == rows
 
 
 def test_training_a_prior_on_a_few_meshes_and_going_on(folder: Path, capsys: Captured) -> None:
     """The whole training, of a few steps, interrupted by its end and continued, gives a prior that opens."""
-    Path("models").mkdir()
-    rows = ["path,category,name,split,core"]
-    for i, name in enumerate(("red_car", "blue_car", "tree_pine", "tree_oak")):
-        trimesh.creation.box((1.0 + i, 1.0, 1.0)).export(f"models/{name}.glb")
-        rows.append(f"{name}.glb,prop,{name},train,1")
-    Path("models/index.csv").write_text("\n".join(rows) + "\n")
+    models(["train"] * 4)
     command = ["morph", "train-prior", "models", "--steps", "2", "--codec-steps", "2", "--work", "work", "--json"]
     assert main_guard(cli, [*command[:3], "p.safetensors", *command[3:]]) == 0
     told = json.loads(capsys.readouterr().out)
