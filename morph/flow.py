@@ -26,6 +26,7 @@ def integrate(
     times: list[float],
     heun: bool = True,
     progress: Progress = silent,
+    note: str = "",
 ) -> Float[Tensor, "b t c"]:
     """Where latents are at the last of the times that are at x at the first; they rise to objects or fall to noise."""
     steps = len(times) - 1
@@ -36,7 +37,7 @@ def integrate(
         if heun:
             guess = x + (times[i + 1] - times[i]) * (slope + velocity(guess, times[i + 1], parts[i + 1])) / 2
         x = guess
-        progress(i + 1, steps)
+        progress(i + 1, steps, note)
     return x
 
 
@@ -90,7 +91,13 @@ def generate(
     condition = joined([prior.embed(caption)] * count)
     noise = noise.to(condition.words)
     strength = guidance if caption else 1.0
-    return integrate(flow(prior, condition, strength), noise, prior.times(steps), progress=progress)
+    return integrate(
+        flow(prior, condition, strength),
+        noise,
+        prior.times(steps),
+        progress=progress,
+        note=f"making {caption or 'an object'}",
+    )
 
 
 @torch.no_grad()
@@ -104,4 +111,6 @@ def invert(
     progress: Progress = silent,
 ) -> Float[Tensor, "b t c"]:
     """The noises from which the flow leads to latents."""
-    return integrate(flow(prior, condition, guidance), latents, prior.times(steps)[::-1], heun, progress)
+    return integrate(
+        flow(prior, condition, guidance), latents, prior.times(steps)[::-1], heun, progress, "back to noise"
+    )

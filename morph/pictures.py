@@ -22,7 +22,7 @@ from fieldcast.fields.space import Space
 
 LAMP = (0.6, -0.3, 0.9)  # where it is from, on axes of which the third is up
 SHADE, LIGHT = 0.55, 0.5  # of a colour: without the lamp, and the lamp's part
-DISTANCE, FOV, ELEVATION = 3.2, math.radians(40), math.radians(20)  # of the camera; in half sides of the cube
+DISTANCE, FOV, ELEVATION = 3.8, math.radians(40), math.radians(20)  # of the camera; in half sides of the cube
 FRONT = math.radians(40)  # from where sheets are seen
 HELD = 0.35  # of the frames of a film's way there: how long it stays at either end
 

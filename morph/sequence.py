@@ -134,9 +134,8 @@ class Between:
         adapters = [end.adapter for end in self.ends if end.adapter]
         weights = torch.cat([torch.eye(2), torch.stack([1 - places, places], -1)])
         with self.change(self.prior, adapters, weights):
-            return integrate(velocity, noise, self.prior.times(recipe.steps), recipe.heun, self.progress)[
-                -len(alphas) :
-            ]
+            note, times = f"making {len(alphas)} frames", self.prior.times(recipe.steps)
+            return integrate(velocity, noise, times, recipe.heun, self.progress, note)[-len(alphas) :]
 
     def _held(self, noise: Float[Tensor, "f t c"]) -> tuple[slice | None, slice, Float[Tensor, "f t c"]]:
         """The channels that frames get from others, those others, and the noise of frames that do so.

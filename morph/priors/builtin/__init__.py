@@ -27,7 +27,7 @@ from fieldcast.morph.priors.builtin.words import known, numbers
 from fieldcast.morph.volumes import BAND, Volume
 
 FORMAT = 1
-EARLY = 5.0  # how much closer steps are at noise than at objects: half of them are before time 1 / (1 + EARLY)
+EARLY = 3.0  # how much closer steps are at noise than at objects: half of them are before time 1 / (1 + EARLY)
 
 
 @dataclass(frozen=True)

@@ -48,8 +48,8 @@ SILENT, KEPT = 0.12, 0.85  # captions that say nothing; words of the others that
 class Plan:
     """How long and how large. steps: of the network; codec_steps: of the codec before it."""
 
-    steps: int = 12_000
-    codec_steps: int = 2_500
+    steps: int = 6_000
+    codec_steps: int = 3_000
     seed: int = 0
     device: str = "cpu"
     codec: CodecSizes = field(default_factory=CodecSizes)
