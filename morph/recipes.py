@@ -27,7 +27,7 @@ class Recipe:
 
 
 RECIPES = {
-    "default": Recipe(mixing=Mixing("out")),
+    "default": Recipe(),
     # "Textured 3D Regenerative Morphing with 3D Diffusion Prior", as its text says: times are steps of its 250.
     "paper": Recipe(
         steps=250,
