@@ -46,7 +46,7 @@ class Given:
 
 
 def end_of(prior: Prior, given: Given, recipe: Recipe, seed: int, memory: Memory, progress: Progress = silent) -> End:
-    """What is given, made ready. memory: keeps it under the name of what is given."""
+    """What is given, made ready. memory: keeps it, under the seed."""
     condition = prior.embed(given.caption)
 
     def latent() -> Tensors:

@@ -1,6 +1,7 @@
 """Along a prior's flow: from noise to objects and back.
 
-Heun's method: at as many evaluations, Euler's comes back from an inversion 20 to 80 times farther off.
+Heun's method: at as many evaluations, Euler's comes back from an inversion 15 to 40 times farther off (the demo's
+objects, 25 steps against 50).
 """
 
 from __future__ import annotations

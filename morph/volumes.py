@@ -26,7 +26,7 @@ from fieldcast.fields.spec import FieldSpec
 RESOLUTION = 64
 FILL = 0.9  # of a side of the grid, that the object's longest side takes
 BAND = 4.0  # cells
-SLOPE = 6.0  # of the logit of density, per cell: half a cell outside, a cell is 2 % opaque
+SLOPE = 6.0  # of the logit of density, per cell: half a cell outside, a cell is 8 % opaque
 PEAK = 53.0  # density per half box of a cell at the surface, over log 2: half a cell inside, a cell is 99 % opaque
 
 

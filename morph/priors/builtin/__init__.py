@@ -99,7 +99,7 @@ class BuiltinPrior:
         return self.volume(latent, space).field()
 
     def save(self, path: Path, force: bool = False) -> None:
-        """Half precision: the difference to single is far below that of two objects."""
+        """In half precision."""
         tensors = {f"codec.{k}": v for k, v in self.codec.state_dict().items()}
         tensors |= {f"network.{k}": v for k, v in self.network.state_dict().items()}
         told = Description(FORMAT, self.codec.sizes, self.network.sizes, self.words, self.made)

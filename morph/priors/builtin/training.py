@@ -38,7 +38,7 @@ CODEC_BATCH, CODEC_RATE = 8, 1.5e-3
 BATCH, RATE, WARM, COOL = 32, 1e-3, 0.02, 0.3  # parts of the steps in which the rate rises, and falls
 EMA, RECENT = 0.999, 10  # of the mean of the network: over its last 1000 steps, or the last tenth while that is less
 # Of the logit of the times that are learned. The four strongest principal components of latents hold 46 % of what is in
-# them, and stand 40 times above the noise: what an object is has been decided by time 0.03.
+# them, and stand some 30 times above the noise: much of what an object is has been decided by time 0.03.
 MIDDLE, SPREAD = -1.2, 1.4
 HEAD = 32  # channels of one head of attention
 SILENT, KEPT = 0.12, 0.85  # captions that say nothing; words of the others that are kept
