@@ -62,7 +62,9 @@ def test_two_objects_become_a_film_and_frames(folder: Path, capsys: Captured) ->
     frames, _ = imageio_ffmpeg.count_frames_and_secs("film/morph.mp4")
     assert frames == 2 * (3 + 1)
     with Image.open("film/sheet.png") as sheet:
-        assert sheet.size == (8 * 32, 32)
+        assert sheet.size == (3 * 32, 32)
+    with Image.open("film/ends.png") as ends:
+        assert ends.size == (2 * 64, 2 * 64)
     assert not list(folder.glob(".*"))
 
 
