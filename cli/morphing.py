@@ -83,7 +83,7 @@ def between(console: Console, a: str, b: str, out: Path, resume: bool, force: bo
     """A film of A becoming B."""
     from fieldcast.fields.files.atomic import check_folder_writable
     from fieldcast.morph.folder import write_morph
-    from fieldcast.morph.inputs import recipe_of
+    from fieldcast.morph.inputs import given_by, recipe_of
     from fieldcast.morph.memory import Memory
     from fieldcast.morph.priors import open_prior
     from fieldcast.morph.report import report
@@ -92,7 +92,7 @@ def between(console: Console, a: str, b: str, out: Path, resume: bool, force: bo
     start, recipe = time.perf_counter(), recipe_of(asked["recipe"], asked["frames"], asked["what"])
     check_folder_writable(out, force)
     prior = open_prior(asked["prior"], chosen_device(asked["device"]))
-    first, second = (given(prior, end, asked[f"caption_{name}"]) for end, name in ((a, "a"), (b, "b")))
+    first, second = given_by(prior, a, asked["caption_a"]), given_by(prior, b, asked["caption_b"])
     memory = Memory(out.with_name(f".{out.name}.checkpoint.safetensors"), {"a": a, "b": b, **asked})
     if resume:
         memory.load()
@@ -218,10 +218,3 @@ def train_prior(
         **prior.made,
     }
     show(console, f"{out}: fieldcast morph A B OUT --prior {out}", facts)
-
-
-def given(prior: Any, end: str, caption: str | None) -> Any:
-    """What A or B means: a file, or a caption."""
-    from fieldcast.morph.inputs import given_by
-
-    return given_by(prior, end, caption)

@@ -89,38 +89,27 @@ class _Mixed:
     groups: Int64[Tensor, " s"] | None
 
     def __call__(self, place: Place, q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None) -> Tensor:
-        ends = plain(place, q[:2], k[:2], v[:2], None if bias is None else bias[:2])
-        own = q[2:], k[2:], v[2:], None if bias is None else bias[2:]
+        ends, own = slice(0, 2), slice(2, None)
         fusion = self.mixing.fusion if _within(self.part, self.mixing.window) else "off"
         if fusion == "kv":
-            frames = self._blended_before(place, *own, k[:2], v[:2], bias)
+            frames = self._blended_before(place, q, k, v, bias)
         elif fusion == "out":
-            frames = self._blended_after(place, *own, k[:2], v[:2], bias)
+            frames = self._blended_after(place, q, k, v, bias)
         else:
-            frames = plain(place, *own)
+            frames = plain(place, q[own], k[own], v[own], None if bias is None else bias[own])
         if place[1] == "self":
             if self.mixing.previous:
                 frames = self._with_previous(place, q, k, v, frames)
             if self.mixing.low and self.positions is not None and _within(self.part, self.mixing.low_window):
                 half_way = torch.ones_like(self.alphas) if self.mixing.constant else 4 * self.alphas * (1 - self.alphas)
                 frames = enhanced(frames, self.positions, 1 + self.mixing.low * half_way, keep=not self.mixing.constant)
-        return torch.cat([ends, frames])
+        return torch.cat([plain(place, q[ends], k[ends], v[ends], None if bias is None else bias[ends]), frames])
 
-    def _blended_before(
-        self,
-        place: Place,
-        q: Tensor,
-        k: Tensor,
-        v: Tensor,
-        bias: Tensor | None,
-        ks: Tensor,
-        vs: Tensor,
-        all_bias: Tensor | None,
-    ) -> Tensor:
+    def _blended_before(self, place: Place, q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None) -> Tensor:
         a = self.alphas.to(q)[:, None, None, None]
-        first, second = (ks[0], vs[0]), (ks[1], vs[1])
+        first, second = (k[0], v[0]), (k[1], v[1])
         if place[1] == "self" and self.mixing.reorder and _within(self.part, self.mixing.reorder):
-            pair = paired(ks[0], ks[1], self.positions, self.groups)
+            pair = paired(k[0], k[1], self.positions, self.groups)
             back = pair.argsort()
             near = (self.alphas < 0.5)[:, None, None, None].to(q.device)
             # In the nearer end's order: the other one's tokens come to it.
@@ -131,34 +120,24 @@ class _Mixed:
         else:
             mixed = [(1 - a) * s + a * t for s, t in zip(first, second, strict=True)]
         both = None
-        if bias is not None and all_bias is not None:  # logarithms of how much words count
-            counts = torch.lerp(all_bias[:1].exp(), all_bias[1:2].exp(), a.to(bias))
-            both = torch.cat([counts.log(), bias], -1)
-        return plain(place, q, torch.cat([mixed[0].to(k), k], 2), torch.cat([mixed[1].to(v), v], 2), both)
+        if bias is not None:  # logarithms of how much words count
+            counts = torch.lerp(bias[:1].exp(), bias[1:2].exp(), a.to(bias))
+            both = torch.cat([counts.log(), bias[2:]], -1)
+        keys, values = (torch.cat([m.to(o), o[2:]], 2) for m, o in zip(mixed, (k, v), strict=True))
+        return plain(place, q[2:], keys, values, both)
 
-    def _blended_after(
-        self,
-        place: Place,
-        q: Tensor,
-        k: Tensor,
-        v: Tensor,
-        bias: Tensor | None,
-        ks: Tensor,
-        vs: Tensor,
-        all_bias: Tensor | None,
-    ) -> Tensor:
+    def _blended_after(self, place: Place, q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None) -> Tensor:
         outs = []
         for end in (0, 1):
-            keys, values = (torch.cat([e[end : end + 1].expand_as(o), o], 2) for e, o in ((ks, k), (vs, v)))
-            both = None
-            if bias is not None and all_bias is not None:
-                both = torch.cat([all_bias[end : end + 1].expand_as(bias), bias], -1)
-            outs.append(plain(place, q, keys, values, both))
+            keys, values = (torch.cat([o[end : end + 1].expand_as(o[2:]), o[2:]], 2) for o in (k, v))
+            both = None if bias is None else torch.cat([bias[end : end + 1].expand_as(bias[2:]), bias[2:]], -1)
+            outs.append(plain(place, q[2:], keys, values, both))
         return torch.lerp(outs[0], outs[1], self.alphas.to(q)[:, None, None, None])
 
     def _with_previous(self, place: Place, q: Tensor, k: Tensor, v: Tensor, frames: Tensor) -> Tensor:
-        """Frames are in order; the one before the first is the source."""
-        before = torch.tensor([0, *range(2, len(q) - 1)], device=q.device)
+        """Frames are in order; the one before the first, and before each that is the source, is the source."""
+        starts = [i == 0 or alpha == 0 for i, alpha in enumerate(self.alphas.tolist())]
+        before = torch.tensor([0 if starts[i] else i + 1 for i in range(len(starts))], device=q.device)
         return torch.lerp(frames, plain(place, q[2:], k[before], v[before], None), self.mixing.previous)
 
 

@@ -143,6 +143,8 @@ def test_attention_to_the_frame_before() -> None:
     out = attend((0, "self"), q, k, v, None)
     assert torch.allclose(out[3], plain((0, "self"), q[3:4], k[2:3], v[2:3], None)[0], atol=1e-6)
     assert torch.allclose(out[2], plain((0, "self"), q[2:3], k[:1], v[:1], None)[0], atol=1e-6)
+    again = Mixing(previous=1.0).at(0.5, torch.tensor([0.5, 0.0, 0.9]), None)((0, "self"), q, k, v, None)
+    assert torch.allclose(again[3], plain((0, "self"), q[3:4], k[:1], v[:1], None)[0], atol=1e-6)  # it is the source
 
 
 # --- low frequencies
