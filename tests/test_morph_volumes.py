@@ -48,7 +48,9 @@ def test_ball_has_its_distances() -> None:
     radius = FILL * 32
     wanted = (middles(volume).norm(dim=-1) - radius - SKIN).clamp(-BAND, BAND)
     near = wanted.abs() < BAND - SKIN - 0.2
-    assert float((volume.sdf - wanted)[near].abs().max()) < 0.3  # the ball has corners
+    at_face = (wanted + SKIN).abs() < 0.1  # whose side may be mistaken, by which a distance changes twice its own
+    assert float((volume.sdf - wanted)[near & ~at_face].abs().max()) < 0.1  # the ball has corners
+    assert float((volume.sdf - wanted)[near & at_face].abs().max()) < 0.3
     assert bool((volume.sdf.sign() == wanted.sign())[~near].all())
     assert volume.space.center == pytest.approx((3, -1, 7))
     assert volume.space.unit == pytest.approx(2.5 / FILL, rel=1e-3)
