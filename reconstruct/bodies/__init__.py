@@ -1,0 +1,1 @@
+"""Bodies that numbers of shape and pose move: data for one and the same skinning, wherever they come from."""

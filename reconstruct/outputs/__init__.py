@@ -1,0 +1,1 @@
+"""What is handed out: meshes, skinned animations, pictures and the report."""

@@ -1,0 +1,1 @@
+"""What a video of people is on disk: scene.json, and the folders of other programs."""

@@ -1,0 +1,1 @@
+"""Which pixels show whom: segmenters, and what they are asked with."""
