@@ -40,7 +40,7 @@ from fieldcast.reconstruct.evaluation.poses import (
 from fieldcast.reconstruct.evaluation.report import Found, Moving, Truth, evaluate
 from fieldcast.reconstruct.evaluation.solids import iou, shared, solid
 from fieldcast.reconstruct.evaluation.surfaces import Shape, aligned, compare, rigid, sampled
-from fieldcast.reconstruct.evaluation.tables import table
+from fieldcast.reconstruct.evaluation.tables import PICTURES, POSES, SHAPE, table
 from fieldcast.reconstruct.evaluation.triangles import Triangles, inside_reference, nearest_reference
 from fieldcast.reconstruct.recordings.recording import Person, Recording
 
@@ -225,6 +225,13 @@ def test_p2s_is_one_way_and_chamfer_is_both() -> None:
     found = both(whole, half)
     assert found["p2s_cm"] < 1e-6 and found["chamfer_cm"] > 5
     assert both(half, whole)["p2s_cm"] == pytest.approx(2 * found["chamfer_cm"], rel=0.02)
+
+
+def test_normals_of_tilted_planes() -> None:
+    flat = Mesh(np.array([[-1.0, -1, 0], [1, -1, 0], [1, 1, 0], [-1, 1, 0]]), np.array([[0, 1, 2], [0, 2, 3]]))
+    turn = Rotation.from_rotvec([math.radians(30), 0, 0]).as_matrix()
+    tilted = Mesh(flat.vertices @ turn.T, flat.faces[:, ::-1].copy())  # facing the other way, which does not count
+    assert both(flat, tilted)["normal_consistency"] == pytest.approx(math.cos(math.radians(30)), abs=1e-9)
 
 
 @settings(max_examples=10, deadline=None)
@@ -645,6 +652,12 @@ def test_what_does_not_fit_together_is_refused() -> None:
         (truth, found, [], "frames: expected numbers from 0 to 2, found []"),
         (
             truth,
+            replace(found, meshes=lambda t: [ball(50.0)]),
+            None,
+            "v_iou: expected people of a few metres, found a surface of 100 x 100 x 100 m: ann in frame 0",
+        ),
+        (
+            truth,
             replace(found, meshes=lambda t: [broken]),
             None,
             "found: expected finite vertices, found NaN or infinity: ann in frame 0",
@@ -661,7 +674,7 @@ def test_runs_side_by_side() -> None:
     start = recording(person("ann", -0.2), person("bob", 0.4))
     runs = {
         f"moved by {d} cm": evaluate(
-            truth, found_of(person("ann", -0.3 + d / 100), person("bob", 0.3 + d / 100), given=start)
+            truth, found_of(person("ann", -0.3 + d / 100), person("bob", 0.3 + d / 100), given=start), [1]
         )
         for d in (1, 2)
     }
@@ -676,4 +689,9 @@ def test_runs_side_by_side() -> None:
     for line, following in itertools.pairwise(lines):
         if line.startswith("|") and following.startswith("|"):
             assert line.count("|") == following.count("|")
+    for column in (*SHAPE, *POSES, *PICTURES):
+        here = runs["moved by 1 cm"]
+        for key in column.key.format(row="found").split("."):
+            assert key in here, column.key
+            here = here[key]
     assert "new views" not in table({"a": {**runs["moved by 1 cm"], "views": None}})

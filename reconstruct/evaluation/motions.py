@@ -80,7 +80,7 @@ def _depth_order(truth: Recording, found: Recording, match: Matching, frames: li
     true, guess = (
         depths(np.stack([_array(p[k].posed(frames).joints)[:, 0] for p in people], 1), c2w) for k in range(2)
     )
-    present = np.stack([(a.present & b.present)[frames].numpy() for a, b in people], 1)
+    present = np.stack([(a.present & b.present)[frames].cpu().numpy() for a, b in people], 1)
     return depth_relations(true, guess, present)
 
 

@@ -69,7 +69,7 @@ def depth_relations(
 ) -> tuple[int, int]:
     """How many pairs of people stand in the right relation of depth, and how many pairs there are, over all frames.
 
-    BEV's PCDR (Sun et al. 2022, section 4.1), with layers from metres, not from people's judgement. Of two people of
+    BEV's PCDR (Sun et al. 2022), with layers from metres, where theirs were annotated. Of two people of
     one layer, the depths found must differ by less than the threshold; of others, by more, and the right way round.
     present: pairs are of people who are. The truth itself is not right everywhere: two people of one layer may be
     apart by anything from `threshold` to `gap`.

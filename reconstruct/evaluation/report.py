@@ -124,7 +124,10 @@ def _surface(truth: Shape, mesh: Mesh | None, generator: torch.Generator, where:
     shape = None if mesh is None else Shape.of(mesh, generator, SAMPLES)
     if shape is None or not len(shape.samples.points):
         return {"found_share": 0.0, "v_iou": 0.0, "aligned": {"v_iou": 0.0}}
-    return {"found_share": 1.0, **compare(truth, shape), "aligned": compare(truth, aligned(truth, shape))}
+    try:
+        return {"found_share": 1.0, **compare(truth, shape), "aligned": compare(truth, aligned(truth, shape))}
+    except InputError as error:  # it is too large
+        raise InputError(f"{error}: {where}") from None
 
 
 def _pairs(truth: Truth, found: Found, match: Matching, frames: list[int]) -> Numbers:

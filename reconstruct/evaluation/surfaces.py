@@ -18,7 +18,7 @@ from fieldcast.reconstruct.evaluation.triangles import Triangles
 SAMPLES = 10_000  # points of a surface, from which distances are taken
 ALIGNED_BY = 1_000  # of them, by which one surface is moved onto the other
 STEPS = 30  # of that, at most
-STILL = 1e-6  # metres: it ends when the mean distance falls by less
+STILL = 1e-5  # metres: it ends when the mean distance falls by less
 CM = 100.0
 
 
