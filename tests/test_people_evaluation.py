@@ -15,6 +15,7 @@ import trimesh
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from jaxtyping import Float64
+from scipy.spatial import Delaunay
 from scipy.spatial.transform import Rotation
 from torch import Tensor
 
@@ -41,7 +42,7 @@ from fieldcast.reconstruct.evaluation.report import Found, Moving, Truth, evalua
 from fieldcast.reconstruct.evaluation.solids import iou, shared, solid
 from fieldcast.reconstruct.evaluation.surfaces import Shape, aligned, compare, rigid, sampled
 from fieldcast.reconstruct.evaluation.tables import PICTURES, POSES, SHAPE, table
-from fieldcast.reconstruct.evaluation.triangles import Triangles, inside_reference, nearest_reference
+from fieldcast.reconstruct.evaluation.triangles import Triangles, crossing, inside_reference, nearest_reference
 from fieldcast.reconstruct.recordings.recording import Person, Recording
 
 Points = Float64[np.ndarray, "n 3"]
@@ -129,6 +130,19 @@ def test_rays_through_edges_and_corners_count_once() -> None:
     )
     inner = points[np.abs(np.abs(points).sum(1) - 1) > 0.01]
     assert (Triangles.of(octahedron).inside(inner) == (np.abs(inner).sum(1) < 1)).all()
+
+
+@settings(max_examples=40, deadline=None)
+@given(SEEDS)
+def test_a_line_through_a_corner_passes_one_of_the_triangles_around_it(seed: int) -> None:
+    """A triangulated square of lattice points, any three of which may be on a line; lines go through all of them."""
+    rng = np.random.default_rng(seed)
+    inner = np.unique(rng.integers(1, 6, (12, 2)), axis=0)
+    places = np.concatenate([[[0, 0], [6, 0], [0, 6], [6, 6]], inner]).astype(np.float64)
+    corners = np.concatenate([rng.normal(0, 1, (len(places), 1)), places], 1)[Delaunay(places).simplices]
+    for y, z in itertools.product(range(1, 6), repeat=2):
+        passed = [crossing(corner, 0, float(y), float(z))[0] for corner in corners]
+        assert sum(map(abs, passed)) == 1, (y, z)
 
 
 # Solids

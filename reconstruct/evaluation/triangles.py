@@ -220,17 +220,15 @@ def _nearest(
 def _left(ax: float, ay: float, bx: float, by: float, px: float, py: float) -> Any:
     """Whether p is to the left of the line from a to b.
 
-    What is on the line is taken as if it were moved by (e, e^2) for a tiny e, and the answer for b to a is the exact
+    What is on the line is taken as if it were moved by (d, -d^2) for a tiny d, and the answer for b to a is the exact
     opposite, so that a ray through a side or a corner meets one of the triangles around it as often as any ray beside.
     """
     swap = bx < ax or (bx == ax and by < ay)
     if swap:
         ax, ay, bx, by = bx, by, ax, ay
     e = (bx - ax) * (py - ay) - (by - ay) * (px - ax)
-    if e == 0.0:
+    if e == 0.0:  # the change of e with the first coordinate; if that is 0 too, it falls with the second
         e = ay - by
-    if e == 0.0:
-        e = bx - ax
     return (e > 0.0) != swap
 
 
