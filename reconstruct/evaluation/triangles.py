@@ -220,16 +220,14 @@ def _nearest(
 def _left(ax: float, ay: float, bx: float, by: float, px: float, py: float) -> Any:
     """Whether p is to the left of the line from a to b.
 
-    What is on the line is taken as if it were moved by (d, -d^2) for a tiny d, and the answer for b to a is the exact
-    opposite, so that a ray through a side or a corner meets one of the triangles around it as often as any ray beside.
+    Lines go from the lesser of the two ends, by x and then by y, to the greater, and what is on one is to its right: as
+    if p were moved by (d^2, -d) for a tiny d. The answer for b to a is the exact opposite of that for a to b. So a ray
+    through a side or a corner meets one of the triangles around it, as any ray beside does.
     """
     swap = bx < ax or (bx == ax and by < ay)
     if swap:
         ax, ay, bx, by = bx, by, ax, ay
-    e = (bx - ax) * (py - ay) - (by - ay) * (px - ax)
-    if e == 0.0:  # the change of e with the first coordinate; if that is 0 too, it falls with the second
-        e = ay - by
-    return (e > 0.0) != swap
+    return ((bx - ax) * (py - ay) - (by - ay) * (px - ax) > 0.0) != swap
 
 
 @helper
