@@ -654,6 +654,7 @@ def test_what_does_not_fit_together_is_refused() -> None:
     ann = person("ann", -0.3)
     truth, found = truth_of(ann), found_of(ann)
     short = replace(found, recording=found.recording.at([0, 1]))
+    nan = found_of(replace(ann, place=ann.place * torch.tensor([1.0, math.nan, 1.0])))
     broken = surfaces([ann])["ann"].at(0)
     broken.vertices[0, 0] = math.nan
     cases = [
@@ -662,6 +663,7 @@ def test_what_does_not_fit_together_is_refused() -> None:
         (replace(truth, surfaces={}), found, None, "truth: expected a surface of 'ann', found []"),
         (truth, replace(found, pictures=found.recording.frames[:1]), None, "pictures: expected 3 as in truth, found 1"),
         (truth, replace(found, views=[]), None, "views: expected 3 as in truth, found 0"),
+        (truth, nan, None, "found: expected finite numbers as the place of 'ann', found NaN or infinity"),
         (truth, found, [3], "frames: expected numbers from 0 to 2, found [3]"),
         (truth, found, [], "frames: expected numbers from 0 to 2, found []"),
         (

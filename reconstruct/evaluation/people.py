@@ -93,6 +93,9 @@ def check(truth: Truth, found: Found) -> None:
     for name, recording in (("found", found.recording), ("given", found.given)):
         if recording is not None and len(recording) != frames:
             raise InputError(f"{name}: expected {frames} frames as in truth, found {len(recording)}")
+    for name, recording in (("truth", truth.recording), ("found", found.recording), ("given", found.given)):
+        for person in () if recording is None else recording.people:
+            _check_finite(person, name)
     for person in truth.recording.people:
         if person.name not in truth.surfaces:
             raise InputError(f"truth: expected a surface of {person.name!r}, found {sorted(truth.surfaces)}")
@@ -103,3 +106,11 @@ def check(truth: Truth, found: Found) -> None:
         raise InputError(f"pictures: expected {frames} as in truth, found {len(found.pictures)}")
     if found.views is not None and truth.views is not None and len(found.views) != len(truth.views):
         raise InputError(f"views: expected {len(truth.views)} as in truth, found {len(found.views)}")
+
+
+def _check_finite(person: Person, where: str) -> None:
+    """Where somebody is present."""
+    here = person.at(person.present.nonzero()[:, 0].tolist())
+    for key in ("shape", "pose", "place"):
+        if not bool(getattr(here, key).isfinite().all()):
+            raise InputError(f"{where}: expected finite numbers as the {key} of {person.name!r}, found NaN or infinity")
