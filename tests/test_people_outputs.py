@@ -16,12 +16,15 @@ from scipy.spatial.transform import Rotation, Slerp
 from torch import Tensor
 
 from fieldcast.errors import InputError
+from fieldcast.fields.files.mesh import save_mesh
 from fieldcast.fields.mesh import Mesh, edges, unit
-from fieldcast.fields.scenes.mesh import read_surfaces
+from fieldcast.fields.scenes.mesh import Caster, read_surfaces
 from fieldcast.reconstruct.bodies.body import Body
 from fieldcast.reconstruct.bodies.makehuman import makehuman
+from fieldcast.reconstruct.outputs.meshes import save_posed_meshes
 from fieldcast.reconstruct.outputs.rig import Rigged, quaternions, rigged, save_rigged, save_rigged_scene, strongest
 from fieldcast.reconstruct.outputs.skin import REACH, Skin, closest, nearest, skin_of
+from fieldcast.reconstruct.outputs.textures import textured
 from fieldcast.reconstruct.recordings.recording import Person
 
 FPS = 24.0
@@ -338,3 +341,62 @@ def test_far_clothes_change_gradually(body: Body) -> None:
     a, b = np.unique(edges(cloth.faces)[0], axis=0).T
     jump = np.abs(found[a] - found[b]).sum(1)[between[a] & between[b]].max()
     assert jump < 0.7, "of 2, which is one joint alone and then another"
+
+
+# --------------------------------------------------------------------------------------------------- meshes, textures
+
+
+def test_posed_meshes_are_the_posed_body_file_by_file(tmp_path: Path) -> None:
+    """Read by trimesh, in metres, in the world."""
+    person = walking(makehuman(), frames=4)
+    person.present[1] = False
+    skin = Skin(person.body.weight_index, person.body.weights)
+    assert save_posed_meshes(tmp_path / "ann", person, mesh_of(person), skin, up=(0.0, 0.0, 1.0)) == 3
+    assert sorted(p.name for p in (tmp_path / "ann").iterdir()) == ["0000.ply", "0002.ply", "0003.ply"]
+    expected = person.posed([2]).vertices[0].numpy()
+    found = trimesh.load_mesh(tmp_path / "ann" / "0002.ply", process=False)
+    np.testing.assert_allclose(np.asarray(found.vertices), expected, atol=1e-5)
+    assert b"up is 0 0 1" in (tmp_path / "ann" / "0002.ply").read_bytes()[:400]
+    with pytest.raises(InputError, match="use --force"):
+        save_posed_meshes(tmp_path / "ann", person, mesh_of(person), skin)
+    with pytest.raises(InputError, match="name of a mesh, which ends in"):
+        save_posed_meshes(tmp_path / "b", person, mesh_of(person), skin, ".stl")
+    person.present[:] = False
+    with pytest.raises(InputError, match="ann0 is present, found none"):
+        save_posed_meshes(tmp_path / "b", person, mesh_of(person), skin)
+    assert [p.name for p in tmp_path.iterdir()] == ["ann"]
+
+
+def stripes(x: Tensor, normal: Tensor) -> Tensor:
+    """Colours of the place and of the normal, which no vertex colour of a coarse mesh could hold."""
+    return torch.stack([0.5 + 0.4 * torch.sin(20 * x[:, 1]), 0.5 + 0.4 * normal[:, 0], 0.5 + 0.4 * normal[:, 2]], -1)
+
+
+def test_a_texture_shows_the_colour_of_each_point(tmp_path: Path) -> None:
+    """Of a ball, where points and normals are known: looked at in the file that others open."""
+    shape = trimesh.creation.icosphere(subdivisions=3)
+    ball = textured(Mesh(np.asarray(shape.vertices, np.float64), np.asarray(shape.faces, np.int64)), stripes, 512)
+    save_mesh(ball, tmp_path / "ball.glb")
+    parts, _ = read_surfaces(tmp_path / "ball.glb")
+    g = np.random.default_rng(0)
+    d = unit(g.normal(size=(500, 3)))
+    seen = Caster(parts).look(3 * d, -d.astype(np.float32))
+    expected = stripes(torch.from_numpy(d).float(), torch.from_numpy(d).float()).numpy()
+    assert (seen[:, 3] == 1).all() and np.abs(seen[:, :3] - expected).mean() < 0.015
+    assert ball.colors is not None
+    at = stripes(*[torch.from_numpy(np.array(shape.vertices)).float()] * 2).numpy()
+    assert np.abs(ball.colors / 255 - at).max() < 0.03
+
+
+def test_a_textured_person_moves_in_a_file(tmp_path: Path, body: Body) -> None:
+    """Vertices that a seam doubles take the weights of the one that they are."""
+    person = walking(body, frames=2)
+    mesh = textured(mesh_of(person), stripes, 1024)
+    skin = Skin(body.weight_index, body.weights)
+    save_rigged(tmp_path / "ann.glb", rigged(person, mesh, skin), FPS)
+    file = File.read(tmp_path / "ann.glb")
+    primitive = file.document["meshes"][0]["primitives"][0]
+    index = file.array(primitive["indices"])[:, 0].astype(int)
+    expected = person.posed([1]).vertices[0].numpy()[body.faces.numpy().reshape(-1)]
+    assert np.abs(file.skinned(1 / FPS)[person.name][index] - expected).max() < 1e-5
+    assert "TEXCOORD_0" in primitive["attributes"] and file.document["images"][0]["mimeType"] == "image/png"
