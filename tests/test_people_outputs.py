@@ -8,10 +8,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import imageio
 import numpy as np
 import pytest
 import torch
 import trimesh
+from PIL import Image
 from scipy.spatial.transform import Rotation, Slerp
 from torch import Tensor
 
@@ -21,8 +23,28 @@ from fieldcast.fields.mesh import Mesh, edges, unit
 from fieldcast.fields.scenes.mesh import Caster, read_surfaces
 from fieldcast.reconstruct.bodies.body import Body
 from fieldcast.reconstruct.bodies.makehuman import makehuman
+from fieldcast.reconstruct.outputs.layout import GAP, TEXT, shortened, table
+from fieldcast.reconstruct.outputs.masks import TINT, overlay, palette, save_masks
 from fieldcast.reconstruct.outputs.meshes import save_posed_meshes
-from fieldcast.reconstruct.outputs.rig import Rigged, quaternions, rigged, save_rigged, save_rigged_scene, strongest
+from fieldcast.reconstruct.outputs.pictures import (
+    View,
+    chosen,
+    depth_picture,
+    normal_picture,
+    panels,
+    save_film,
+    save_sheet,
+)
+from fieldcast.reconstruct.outputs.report import OfPerson, Report, write_report
+from fieldcast.reconstruct.outputs.rig import (
+    Kept,
+    Rigged,
+    quaternions,
+    rigged,
+    save_rigged,
+    save_rigged_scene,
+    strongest,
+)
 from fieldcast.reconstruct.outputs.skin import REACH, Skin, closest, nearest, skin_of
 from fieldcast.reconstruct.outputs.textures import textured
 from fieldcast.reconstruct.recordings.recording import Person
@@ -400,3 +422,120 @@ def test_a_textured_person_moves_in_a_file(tmp_path: Path, body: Body) -> None:
     expected = person.posed([1]).vertices[0].numpy()[body.faces.numpy().reshape(-1)]
     assert np.abs(file.skinned(1 / FPS)[person.name][index] - expected).max() < 1e-5
     assert "TEXCOORD_0" in primitive["attributes"] and file.document["images"][0]["mimeType"] == "image/png"
+
+
+# ----------------------------------------------------------------------------------------------------------- pictures
+
+
+def test_masks_are_labels_in_a_palette(tmp_path: Path) -> None:
+    """Read by Pillow: numbers are the labels, colours those of the overlays."""
+    labels = torch.zeros(5, 7, dtype=torch.uint8)
+    labels[1:4, 1:3], labels[2:, 4:] = 1, 2
+    save_masks(tmp_path / "masks", [labels, labels.flip(0)])
+    with Image.open(tmp_path / "masks" / "0001.png") as picture:
+        assert picture.mode == "P" and picture.size == (7, 5)
+        assert np.array_equal(np.array(picture), labels.flip(0).numpy())
+        rgb = np.array(picture.convert("RGB"))
+    assert np.array_equal(rgb, palette()[labels.flip(0).long()].numpy())
+    assert len({tuple(c) for c in palette(8).tolist()}) == 8
+    with pytest.raises(InputError, match="at least one frame of labels"):
+        save_masks(tmp_path / "none", [])
+
+
+def test_an_overlay_tints_people_and_leaves_the_rest() -> None:
+    frame = torch.full((9, 9, 3), 100, dtype=torch.uint8)
+    labels = torch.zeros(9, 9, dtype=torch.uint8)
+    labels[2:7, 2:7] = 2
+    shown = overlay(frame, labels)
+    assert (shown[labels == 0] == 100).all(), "nothing outside"
+    assert torch.equal(shown[2, 2], palette()[2]) and torch.equal(shown[4, 6], palette()[2]), "outlined"
+    tinted = 100 + TINT * (palette()[2].float() - 100)
+    assert (shown[4, 4].float() - tinted).abs().max() <= 0.5
+
+
+def test_depth_and_normals_as_colours() -> None:
+    depth = torch.tensor([[1.0, 2.0, 3.0, torch.inf]])
+    grey = depth_picture(depth)[0, :, 0]
+    assert grey[0] == 1 and grey[3] == 0 and grey[0] - grey[1] == pytest.approx(float(grey[1] - grey[2]))
+    assert torch.equal(depth_picture(depth, (1.0, 5.0))[0, 2], torch.full((3,), 0.6))
+    assert float(depth_picture(torch.full((2, 2), torch.inf)).max()) == 0
+    normals = torch.tensor([[[0.0, 0.0, 1.0], [-2.0, 0.0, 0.0], [0.0, 0.0, 0.0]]])
+    expected = torch.tensor([[[0.5, 0.5, 1.0], [0.0, 0.5, 0.5], [1.0, 1.0, 1.0]]])
+    assert torch.allclose(normal_picture(normals), expected)
+
+
+@pytest.mark.parametrize(("frames", "expected"), [(0, []), (1, [0]), (3, [0, 1, 2]), (15, [0, 2, 4, 6, 8, 10, 12, 14])])
+def test_frames_of_a_sheet_are_spread_over_all(frames: int, expected: list[int]) -> None:
+    assert chosen(frames) == expected
+
+
+def view(value: int = 0, people: int = 2) -> View:
+    """A frame whose panels have a flat colour each."""
+    frame = torch.full((20, 30, 3), 10 + value, dtype=torch.uint8)
+    alone = [torch.tensor([0.2 * (k + 1), 0.0, 0.0, 1.0]).expand(20, 30, 4) for k in range(people)]
+    depth, labels = torch.full((20, 30), 2.0 + value), torch.ones(20, 30, dtype=torch.uint8)
+    return View(frame, torch.full((20, 30, 3), 0.5), alone, torch.ones(20, 30, 3), depth, labels)
+
+
+def test_panels_show_what_they_say() -> None:
+    found = panels(view(), ["ann", "bob"])
+    names = ["input", "who is where", "reconstruction", "ann alone", "bob alone", "normals", "depth"]
+    assert list(found) == names
+    assert found["input"].unique().tolist() == [10] and found["reconstruction"].unique().tolist() == [128]
+    assert found["ann alone"][0, 0].tolist() == [51, 0, 0] and found["bob alone"][0, 0].tolist() == [102, 0, 0]
+    bare = View(view().frame, view().rendering)
+    assert list(panels(bare, ["ann"])) == ["input", "reconstruction"]
+    clear = replace(view(), alone=[torch.zeros(20, 30, 4)])
+    assert (panels(clear, ["ann"])["ann alone"] == 255).all(), "what is empty is white, whatever its colour"
+
+
+def test_a_table_has_every_picture_in_its_place_and_words_around() -> None:
+    """Cells are 6 times as large, so that their columns have room for words; between them is white."""
+    rows = [[torch.full((20, 30, 3), 10 * (2 * i + j) + 40, dtype=torch.uint8) for j in range(2)] for i in range(3)]
+    made = table(rows, ["left", "right"], ["one", "two", "three"])
+    margin = made.shape[1] - 2 * (180 + GAP)
+    for i in range(3):
+        for j in range(2):
+            y, x = 2 * GAP + TEXT + i * (120 + GAP), margin + j * (180 + GAP)
+            assert made[y : y + 120, x : x + 180].unique().tolist() == [10 * (2 * i + j) + 40]
+    above, beside = made[: 2 * GAP + TEXT - 1, margin:], made[2 * GAP + TEXT :, : margin - 1]
+    for words in (above[:, :180], above[:, 188:], beside[:120], beside[128:248]):
+        assert 0.01 < (words < 128).float().mean() < 0.5
+    assert (made[:, -GAP + 1 :] == 255).all() and (made[-GAP + 1 :] == 255).all()
+    wide = table([[torch.zeros(1080, 1920, 3, dtype=torch.uint8)]], [""], [""])
+    assert wide.shape == (2 * GAP + TEXT + 144 + GAP, 2 * GAP + 256, 3)
+
+
+def test_long_words_end_in_dots() -> None:
+    assert shortened("ann alone", 200) == "ann alone"
+    short = shortened("somebody with a very long name alone", 100)
+    assert short.startswith("somebody") and short.endswith("…")
+
+
+def test_sheets_and_films(tmp_path: Path) -> None:
+    """Written, read with others' readers; a film's frames are made when they are asked for, and all of one size."""
+    views = {t: view(t) for t in (0, 3)}
+    save_sheet(tmp_path / "sheet.png", views, ["ann", "bob"], FPS)
+    with Image.open(tmp_path / "sheet.png") as sheet:
+        assert sheet.size[0] > 7 * 180 and sheet.size[1] > 2 * 120
+    save_film(tmp_path / "film.mp4", (view(t) for t in range(5)), ["ann", "bob"], 12, (2.0, 6.0))
+    with imageio.get_reader(tmp_path / "film.mp4") as reader:
+        data = reader.get_meta_data()
+        frames = [np.asarray(frame) for frame in reader]
+    assert len(frames) == 5 and data["fps"] == 12 and frames[0].shape[1] > 4 * 180
+    assert abs(int(frames[4][100, 40, 0]) - int(frames[0][100, 40, 0]) - 4) <= 2, "the input, whose grey rises"
+    with pytest.raises(InputError, match="at least one frame"):
+        save_sheet(tmp_path / "none.png", {}, [], FPS)
+
+
+def test_the_report_is_plain_json(tmp_path: Path) -> None:
+    """Units in the keys, null where there is no number."""
+    person = OfPerson("ann", 5, 100, 196, Kept(2, 0.001, 0.02))
+    made = Report("clip.mp4", 6, FPS, 320, 240, (person,), {"poses": 1.5}, metrics={"psnr_db": float("inf")})
+    write_report(made, tmp_path / "report.json")
+    told = json.loads((tmp_path / "report.json").read_text())
+    assert told["people"] == [{"name": "ann", "frames_present": 5, "vertices": 100, "faces": 196,
+                               "rig": {"vertices": 2, "mean_share": 0.001, "most_share": 0.02}}]  # fmt: skip
+    assert told["metrics"] == {"psnr_db": None} and told["seconds"] == {"poses": 1.5} and told["width_px"] == 320
+    with pytest.raises(InputError, match="use --force"):
+        write_report(made, tmp_path / "report.json")
