@@ -31,8 +31,8 @@ def posed_meshes(person: Person, mesh: Mesh, skin: Skin, up: Vector3 = Y_UP) -> 
     """
     rest, weights = torch.from_numpy(mesh.vertices), skin.weights.double()
     for t in person.present.nonzero()[:, 0].tolist():
-        transforms = person.body.transforms(person.shape, person.pose[[t]], person.place[[t]]).double().cpu()
-        vertices = skinned(rest[None], transforms, skin.index, weights)[0].numpy()
+        transforms = person.body.transforms(person.shape, person.pose[[t]], person.place[[t]]).detach().cpu()
+        vertices = skinned(rest[None], transforms.double(), skin.index, weights)[0].numpy()
         yield t, replace(mesh, vertices=vertices, up=up)
 
 

@@ -63,11 +63,10 @@ class Kept:
 
 def rigged(person: Person, mesh: Mesh, skin: Skin) -> Rigged:
     """Somebody's mesh at rest with the skeleton and the poses of their body."""
-    _, joints = person.body.at_rest(person.shape)
     body = person.body
-    return Rigged(
-        person.name, mesh, skin, joints, body.parents, body.joint_names, person.pose, person.place, person.present
-    )
+    _, joints = body.at_rest(person.shape)
+    joints, pose, place = (values.detach().cpu() for values in (joints, person.pose, person.place))
+    return Rigged(person.name, mesh, skin, joints, body.parents, body.joint_names, pose, place, person.present.cpu())
 
 
 def save_rigged(path: Path, person: Rigged, fps: float, up: Vector3 = (0.0, 1.0, 0.0), force: bool = False) -> Kept:
