@@ -12,7 +12,7 @@ from msgspec import Meta
 
 from fieldcast.distill.meshing.decimation import simplified
 from fieldcast.distill.meshing.opacity import opacity_grid
-from fieldcast.distill.meshing.paint import painted, seen_sides, vertex_colors
+from fieldcast.distill.meshing.paint import Paint, painted, seen, seen_sides, vertex_colors
 from fieldcast.distill.meshing.sight import look_around
 from fieldcast.distill.meshing.surface import Level, best_level, level_set, shown_pieces, without_holes
 from fieldcast.distill.meshing.unwrap import unwrap
@@ -70,12 +70,18 @@ def mesh_of(
     mesh = shown_pieces(mesh, sight, tolerance)  # without the crumbs that have come off
     centers = viewpoints.draw(EYES, generator).centers.double().numpy()
     sides = seen_sides(mesh, centers, grid.cell / 2, progress)
-    mesh = replace(mesh, up=field.space.up, colors=vertex_colors(field, mesh, sides, grid.cell, progress))
+    paint = seen(field, sides, grid.cell)
+    mesh = replace(mesh, up=field.space.up, colors=vertex_colors(mesh, paint, progress))
     if not textured:
         return mesh, level
-    at, texels = unwrap(mesh, sizes.texture, progress)
-    texture = painted(field, mesh, texels, sizes.texture, sides, grid.cell, progress)
-    return replace(mesh, uv=(at / sizes.texture).astype(np.float32), texture=texture), level
+    return with_texture(mesh, paint, sizes.texture, progress), level
 
 
-__all__ = ["Level", "MeshSizes", "mesh_of", "mesh_sizes"]
+def with_texture(mesh: Mesh, paint: Paint, size: int, progress: Progress = silent) -> Mesh:
+    """A mesh with a texture of `size` texels a side, in place of the one that it may have."""
+    at, texels = unwrap(mesh, size, progress)
+    texture = painted(mesh, texels, size, paint, progress)
+    return replace(mesh, uv=(at / size).astype(np.float32), texture=texture)
+
+
+__all__ = ["Level", "MeshSizes", "mesh_of", "mesh_sizes", "with_texture"]

@@ -1,12 +1,13 @@
-"""The colours of a mesh, from the field that it was made of.
+"""The colours of a mesh, from the field that it was made of, or from anything else that tells the colour of a point.
 
-A point of the surface gets what is seen of the field along a short segment through it, from outside to inside, in
+A point of a field's surface gets what is seen of the field along a short segment through it, from outside to inside, in
 several directions from which the surface is seen there; so a colour that depends on the direction becomes its mean.
 Letters: N points, S samples along the segment, D directions of each, F faces, V cameras.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -24,6 +25,10 @@ DIRECTIONS = 3
 SEGMENT = (0.75, 0.25, -0.25, -0.75)  # cells outside of the surface at which the field is asked, from outside inwards
 SLIGHT = 0.05  # samples with a smaller share of the colour are left out
 CHUNK = 1 << 16  # points painted at a time
+
+Points = Float64[np.ndarray, "n 3"]
+Paint = Callable[[Points, Points, Int64[np.ndarray, " n"]], Float32[np.ndarray, "n 3"]]
+"""The sRGB colours, 0 to 1, of points of a surface: from where they are, their unit normals, and their faces."""
 
 
 @dataclass(frozen=True)
@@ -59,8 +64,13 @@ def seen_sides(mesh: Mesh, centers: Float64[np.ndarray, "v 3"], tolerance: float
     return Sides(eyes, share / share.sum(-1, keepdims=True))
 
 
+def seen(field: Field, sides: Sides, cell: float) -> Paint:
+    """The colours that a field shows; cell: world units, how thick its surface may be."""
+    return lambda x, normal, face: surface_colors(field, x, normal, sides.eyes[face], sides.share[face], cell)
+
+
 def painted(
-    field: Field, mesh: Mesh, texels: Texels, size: int, sides: Sides, cell: float, progress: Progress = silent
+    mesh: Mesh, texels: Texels, size: int, paint: Paint, progress: Progress = silent
 ) -> UInt8[np.ndarray, "h w 3"]:
     """The texture of a mesh, sRGB; texels beside its faces take the colour of the nearest."""
     weight = texels.weight.astype(np.float64)[:, :, None]
@@ -70,23 +80,19 @@ def painted(
         part = slice(first, first + CHUNK)
         x = (mesh.vertices[corner[part]] * weight[part]).sum(1)
         n = unit((normals[corner[part]] * weight[part]).sum(1))
-        face = texels.face[part]
-        colors[part] = surface_colors(field, x, n, sides.eyes[face], sides.share[face], cell)
+        colors[part] = paint(x, n, texels.face[part])
         progress(min(first + CHUNK, len(corner)), len(corner), "painting")
     return spread(texels.place, colors, size)
 
 
-def vertex_colors(
-    field: Field, mesh: Mesh, sides: Sides, cell: float, progress: Progress = silent
-) -> UInt8[np.ndarray, "v 3"]:
+def vertex_colors(mesh: Mesh, paint: Paint, progress: Progress = silent) -> UInt8[np.ndarray, "v 3"]:
     """The colours of a mesh's vertices, sRGB; each is seen as one of its faces is."""
     face = np.zeros(len(mesh.vertices), np.int64)
     face[mesh.faces.reshape(-1)] = np.repeat(np.arange(len(mesh)), 3)
     normals, colors = mesh.vertex_normals(), np.zeros((len(face), 3), np.float32)
     for first in range(0, len(face), CHUNK):
         part = slice(first, first + CHUNK)
-        eyes, share = sides.eyes[face[part]], sides.share[face[part]]
-        colors[part] = surface_colors(field, mesh.vertices[part], normals[part], eyes, share, cell)
+        colors[part] = paint(mesh.vertices[part], normals[part], face[part])
         progress(min(first + CHUNK, len(face)), len(face), "painting")
     return np.round(colors.clip(0, 1) * 255).astype(np.uint8)
 

@@ -1,31 +1,24 @@
 """Meshes into files that others open: GLB with a texture or with colours at its vertices, OBJ with its material and
 texture, PLY with colours at its vertices.
 
-All stay in the world frame: nothing is turned so that glTF's y points up. Colours have light in them already, so glTF
-is told not to light them (KHR_materials_unlit). Textures and PLY colours are sRGB, as these formats mean them.
+All stay in the world frame: nothing is turned so that glTF's y points up. Textures and PLY colours are sRGB, as these
+formats mean them.
 """
 
 from __future__ import annotations
 
-import io
-import json
-import struct
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-from jaxtyping import Float32, Int64
-from PIL import Image
 
 import fieldcast
 from fieldcast.errors import InputError
 from fieldcast.fields.files.atomic import atomic_path, check_writable
+from fieldcast.fields.files.glb import Glb, png_of
 from fieldcast.fields.mesh import Mesh
-from fieldcast.fields.scenes.surfaces import to_linear
 
 SUFFIXES = (".glb", ".obj", ".ply")
-_FLOAT, _UINT, _VERTICES, _INDICES = 5126, 5125, 34962, 34963  # glTF's numbers
 
 
 def is_textured(path: Path) -> bool:
@@ -72,88 +65,13 @@ def _frame(mesh: Mesh) -> str:
     return f"in the world frame of the field, up is {x:g} {y:g} {z:g}"
 
 
-def _png(mesh: Mesh) -> bytes:
-    assert mesh.texture is not None
-    buffer = io.BytesIO()
-    Image.fromarray(mesh.texture).save(buffer, "PNG", compress_level=3)
-    return buffer.getvalue()
-
-
 def _glb(mesh: Mesh, path: Path) -> dict[str, bytes]:
-    """GLB (glTF 2.0): one mesh, one unlit material; the texture inside, or linear colours at the vertices."""
-    index, attributes, png = _colored(mesh) if mesh.texture is None else _textured(mesh)
-    parts = [index.astype("<u4").tobytes(), *(values.tobytes() for values in attributes.values()), *png]
-    starts = np.cumsum([0, *(len(_padded(part, b"\0")) for part in parts)]).tolist()
-    targets = [{"target": _INDICES}, *({"target": _VERTICES} for _ in attributes), {}]
-    accessors = [{"bufferView": 0, "componentType": _UINT, "count": index.size, "type": "SCALAR"}]
-    for view, values in enumerate(attributes.values(), 1):
-        kind, count = f"VEC{values.shape[1]}", len(values)
-        accessors.append({"bufferView": view, "componentType": _FLOAT, "count": count, "type": kind})
-    position = attributes["POSITION"]
-    accessors[1] |= {"min": position.min(0).tolist(), "max": position.max(0).tolist()}
-    surface: dict[str, Any] = {"metallicFactor": 0.0, "roughnessFactor": 1.0}
-    textures: dict[str, Any] = {}
-    if png:
-        surface["baseColorTexture"] = {"index": 0}
-        textures = {
-            "textures": [{"source": 0, "sampler": 0}],
-            "samplers": [{"magFilter": 9729, "minFilter": 9987, "wrapS": 33071, "wrapT": 33071}],
-            "images": [{"bufferView": len(parts) - 1, "mimeType": "image/png"}],
-        }
-    primitive = {"attributes": {name: i for i, name in enumerate(attributes, 1)}, "indices": 0, "material": 0}
-    document = {
-        "asset": {
-            "version": "2.0",
-            "generator": f"fieldcast {fieldcast.__version__}",
-            "extras": {"frame": "the world frame of the field, not turned to y up", "up": list(mesh.up)},
-        },
-        "extensionsUsed": ["KHR_materials_unlit"],
-        "scene": 0,
-        "scenes": [{"nodes": [0]}],
-        "nodes": [{"mesh": 0, "name": path.stem}],
-        "meshes": [{"primitives": [primitive]}],
-        "materials": [{"pbrMetallicRoughness": surface, "extensions": {"KHR_materials_unlit": {}}}],
-        **textures,
-        "accessors": accessors,
-        "bufferViews": [
-            {"buffer": 0, "byteOffset": start, "byteLength": len(part), **target}
-            for start, part, target in zip(starts, parts, targets, strict=False)
-        ],
-        "buffers": [{"byteLength": starts[-1]}],
-    }
-    text = _padded(json.dumps(document, separators=(",", ":")).encode(), b" ")
-    binary = b"".join(_padded(part, b"\0") for part in parts)
-    header = struct.pack("<4sII", b"glTF", 2, 28 + len(text) + len(binary))
-    chunks = struct.pack("<I4s", len(text), b"JSON") + text + struct.pack("<I4s", len(binary), b"BIN\0") + binary
-    return {path.suffix: header + chunks}
-
-
-Parts = tuple[Int64[np.ndarray, " n"], dict[str, Float32[np.ndarray, "v k"]], list[bytes]]
-
-
-def _textured(mesh: Mesh) -> Parts:
-    """Indices, attributes of vertices, which are doubled where charts end, and the texture as PNG."""
-    assert mesh.uv is not None
-    keys = np.concatenate([mesh.faces.reshape(-1, 1), mesh.uv.reshape(-1, 2).view(np.int32)], -1)
-    _, first, index = np.unique(keys, axis=0, return_index=True, return_inverse=True)
-    position = mesh.vertices[mesh.faces.reshape(-1)[first]].astype("<f4")
-    return (
-        index.reshape(-1),
-        {"POSITION": position, "TEXCOORD_0": mesh.uv.reshape(-1, 2)[first].astype("<f4")},
-        [_png(mesh)],
-    )
-
-
-def _colored(mesh: Mesh) -> Parts:
-    """Indices and attributes of vertices; glTF's colours are linear light."""
-    assert mesh.colors is not None
-    colors = to_linear(mesh.colors / 255).astype("<f4")
-    return mesh.faces.reshape(-1), {"POSITION": mesh.vertices.astype("<f4"), "COLOR_0": colors}, []
-
-
-def _padded(data: bytes, filler: bytes) -> bytes:
-    """The data with as much behind it as glTF's four byte steps need."""
-    return data + filler * (-len(data) % 4)
+    """GLB: one mesh, one unlit material; the texture inside, or linear colours at the vertices."""
+    glb = Glb()
+    number = glb.add("meshes", {"primitives": [glb.primitive(mesh).entry]})
+    node = glb.add("nodes", {"mesh": number, "name": path.stem})
+    frame = {"frame": "the world frame of the field, not turned to y up", "up": list(mesh.up)}
+    return {path.suffix: glb.packed([node], frame)}
 
 
 def _obj(mesh: Mesh, path: Path) -> dict[str, bytes]:
@@ -168,7 +86,7 @@ def _obj(mesh: Mesh, path: Path) -> dict[str, bytes]:
     lines += [f"vt {u:.9g} {1 - v:.9g}" for u, v in uv.astype(np.float64).tolist()]
     lines += ["f {}/{} {}/{} {}/{}".format(*row) for row in corners.tolist()]
     mtl = f"newmtl surface\nKa 0 0 0\nKd 1 1 1\nKs 0 0 0\nillum 0\nmap_Kd {texture}\n"
-    return {path.suffix: ("\n".join(lines) + "\n").encode(), ".mtl": mtl.encode(), ".png": _png(mesh)}
+    return {path.suffix: ("\n".join(lines) + "\n").encode(), ".mtl": mtl.encode(), ".png": png_of(mesh)}
 
 
 def _ply(mesh: Mesh, path: Path) -> dict[str, bytes]:

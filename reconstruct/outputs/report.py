@@ -1,0 +1,58 @@
+"""What is to be said of a reconstruction: report.json."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import fieldcast
+from fieldcast.console import jsonable
+from fieldcast.fields.files.atomic import atomic_path
+from fieldcast.reconstruct.outputs.rig import Kept
+
+
+@dataclass(frozen=True)
+class OfPerson:
+    """One person. frames_present: in how many frames they are known to be. vertices, faces: of their mesh. rig: what of
+    their weights the animated file holds; None without one.
+    """
+
+    name: str
+    frames_present: int
+    vertices: int
+    faces: int
+    rig: Kept | None = None
+
+
+@dataclass(frozen=True)
+class Report:
+    """source: what was reconstructed. width_px, height_px: of its frames. seconds: what each step took. metrics: by
+    their names, with their units in them (`chamfer_cm`). files: what was written, by what it is. warnings: a line each.
+    """
+
+    source: str
+    frames: int
+    fps: float
+    width_px: int
+    height_px: int
+    people: tuple[OfPerson, ...]
+    seconds: Mapping[str, float]
+    peak_memory_mb: float | None = None
+    metrics: Mapping[str, Any] = field(default_factory=dict)
+    files: Mapping[str, str] = field(default_factory=dict)
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    warnings: tuple[str, ...] = ()
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain numbers and words; lengths in metres unless a key says otherwise, and null where there is no number."""
+        plain: dict[str, Any] = jsonable(asdict(self))
+        return {"version": fieldcast.__version__, **plain}
+
+
+def write_report(report: Report, path: Path, force: bool = False) -> None:
+    """The report as a JSON file."""
+    with atomic_path(path, force) as stump:
+        stump.write_text(json.dumps(report.to_json(), indent=2, allow_nan=False) + "\n", encoding="utf-8")
