@@ -1,8 +1,8 @@
 """A body and how it is moved: linear blend skinning (SMPL, Loper et al. 2015, sections 3.1 to 3.3).
 
 All bodies are the same data; where it comes from is the business of the readers beside this file. A body at rest has y
-up, faces +z, has its left at +x, and stands on y = 0; units are metres. It may stand in any pose at rest. (Files of the SMPL family
-keep their own origin, near the pelvis.)
+up, faces +z, has its left at +x, and stands on y = 0; units are metres. It may stand in any pose at rest. Files of the
+SMPL family keep their own origin, near the pelvis.
 
 A pose is an axis-angle vector for each joint, the root first, about the axes of the body at rest: joint j turns what
 hangs on it about its own place at rest, by rotations in the frame of its parent's turn.
