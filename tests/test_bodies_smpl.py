@@ -5,6 +5,7 @@ from __future__ import annotations
 import pickle
 import sys
 import types
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +14,14 @@ import pytest
 import scipy.sparse
 import torch
 from safetensors.numpy import save_file
+from safetensors.torch import save_file as save_torch_file
 from scipy.spatial.transform import Rotation
 
 from fieldcast.errors import InputError
 from fieldcast.reconstruct.bodies.body import Body
 from fieldcast.reconstruct.bodies.makehuman import makehuman
 from fieldcast.reconstruct.bodies.reading import open_body
+from fieldcast.reconstruct.bodies.smpl import LARGEST
 
 Arrays = dict[str, Any]
 
@@ -277,9 +280,42 @@ def test_what_is_no_archive_is_one_line(tmp_path: Path, suffix: str) -> None:
         assert str(caught.value).startswith(f"{path}: ") and "\n" not in str(caught.value)
 
 
+def test_headers_that_python_2_wrote_are_read(tmp_path: Path) -> None:
+    file = random_file()
+    np.savez(tmp_path / "body.npz", **{k: v for k, v in file.items() if k != "v_template"})
+    header = b"{'descr': '<f8', 'fortran_order': False, 'shape': (90L, 3L), }".ljust(117) + b"\n"
+    data = b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little") + header + file["v_template"].tobytes()
+    with zipfile.ZipFile(tmp_path / "body.npz", "a") as archive:
+        archive.writestr("v_template.npy", data)
+    assert_poses_as(open_body("body.npz", tmp_path), file)
+
+
+def test_what_claims_to_be_large_is_not_unpacked(tmp_path: Path) -> None:
+    path = tmp_path / "body.npz"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive, archive.open("v_template.npy", "w") as member:
+        for _ in range(1 + (LARGEST >> 26)):
+            member.write(bytes(1 << 26))
+    with pytest.raises(InputError, match="v_template: unpacks to 603,979,776 bytes: more than a body has"):
+        open_body("body.npz", tmp_path)
+
+
+def test_a_member_of_an_archive_that_is_no_array_counts_as_missing(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "body.npz", "w") as archive:
+        archive.writestr("v_template", b"bytes")
+    with pytest.raises(InputError, match="found no v_template, shapedirs"):
+        open_body("body.npz", tmp_path)
+
+
+def test_half_precision_of_another_kind_is_one_line(tmp_path: Path) -> None:
+    tensors = {k: torch.from_numpy(v.astype(np.float32)).bfloat16() for k, v in random_file().items()}
+    save_torch_file(tensors, tmp_path / "body.safetensors")
+    with pytest.raises(InputError, match="not a whole file of arrays"):
+        open_body("body.safetensors", tmp_path)
+
+
 def test_an_npz_of_pickles_is_refused(tmp_path: Path) -> None:
     np.savez(tmp_path / "body.npz", **random_file() | {"v_template": np.array([Runs(exec, "1 / 0")], object)})
-    with pytest.raises(InputError, match="not a whole archive of arrays"):
+    with pytest.raises(InputError, match="not a whole file of arrays"):
         open_body("body.npz", tmp_path)
 
 

@@ -127,7 +127,7 @@ def read_arrays(path: Path, names: tuple[str, ...]) -> dict[str, Numbers]:
     except RefusedError as refused:
         raise InputError(f"{path}: the pickle asks for {refused!s:.80}, which is not data: nothing was run") from None
     except Exception as error:  # damaged pickles fail in every way that Python has
-        raise InputError(f"{path}: not a whole pickle of arrays ({_reason(error)})") from None
+        raise InputError(f"{path}: not a whole pickle of arrays ({reason(error)})") from None
     if not isinstance(found, dict):
         raise InputError(f"{path}: expected a dict of arrays, found {type(found).__name__}")
     arrays = {}
@@ -136,7 +136,7 @@ def read_arrays(path: Path, names: tuple[str, ...]) -> dict[str, Numbers]:
             try:
                 arrays[name] = numbers(found[name])
             except Exception as error:
-                raise InputError(f"{path}: {name}: not an array of plain numbers ({_reason(error)})") from None
+                raise InputError(f"{path}: {name}: not an array of plain numbers ({reason(error)})") from None
     return arrays
 
 
@@ -204,6 +204,6 @@ READERS: dict[type[Held], Callable[[Any], Numbers]] = {
 }
 
 
-def _reason(error: Exception) -> str:
-    """The first line of what is wrong."""
+def reason(error: Exception) -> str:
+    """The first line of what is wrong with a damaged file."""
     return f"{str(error).splitlines()[0] if str(error) else type(error).__name__:.120}"

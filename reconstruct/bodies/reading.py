@@ -22,7 +22,7 @@ def open_body(name: str = "makehuman", folder: Path | None = None) -> Body:
     """
     if name in BODIES:
         return BODIES[name]()
-    path = Path(name).expanduser()
+    path = Path(name)
     if path.suffix.lower() not in READERS:
         raise InputError(
             f"body {name!r}: expected {', '.join(BODIES)}, or a file of SMPL's family ({', '.join(READERS)})"

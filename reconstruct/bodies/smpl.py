@@ -13,20 +13,21 @@ Letters: V vertices, F faces, J joints, S numbers of shape.
 
 from __future__ import annotations
 
+import warnings
 import zipfile
-import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 import torch
 from jaxtyping import Bool, Float32, Float64, Int64
-from safetensors import SafetensorError, safe_open
+from safetensors import safe_open
 from torch import Tensor
 
 from fieldcast.errors import InputError
 from fieldcast.reconstruct.bodies.body import Body
-from fieldcast.reconstruct.bodies.pickles import Numbers, read_arrays
+from fieldcast.reconstruct.bodies.pickles import Numbers, read_arrays, reason
 
 ARRAYS = ("v_template", "shapedirs", "posedirs", "J_regressor", "weights", "kintree_table", "f")
 LARGEST = 1 << 29  # bytes that an array may unpack to; SMPL-X's largest have 122 MB
@@ -79,24 +80,29 @@ def read_smpl(path: Path) -> Body:
 
 def _read_npz(path: Path) -> dict[str, Numbers]:
     """SMPL-X's have arrays of objects beside what is read, which are pickles and are left alone."""
-    try:
-        with zipfile.ZipFile(path) as archive:
-            sizes = {info.filename.removesuffix(".npy"): info.file_size for info in archive.infolist()}
-        for name in ARRAYS:
-            if sizes.get(name, 0) > LARGEST:
-                raise InputError(f"{path}: {name}: unpacks to {sizes[name]:,} bytes: more than a body has")
-        with np.load(path, allow_pickle=False) as file:
-            return {name: file[name] for name in ARRAYS if name in file}
-    except (zipfile.BadZipFile, zlib.error, OSError, EOFError, ValueError, NotImplementedError, MemoryError) as error:
-        raise InputError(f"{path}: not a whole archive of arrays ({str(error).splitlines()[0]:.120})") from None
+    with _complaints(path), zipfile.ZipFile(path) as archive:
+        sizes = {info.filename: info.file_size for info in archive.infolist()}
+    names = [name for name in ARRAYS if f"{name}.npy" in sizes]
+    for name in names:
+        if sizes[f"{name}.npy"] > LARGEST:
+            raise InputError(f"{path}: {name}: unpacks to {sizes[f'{name}.npy']:,} bytes: more than a body has")
+    with _complaints(path), warnings.catch_warnings(), np.load(path, allow_pickle=False) as file:
+        warnings.simplefilter("ignore")  # of headers that Python 2 wrote
+        return {name: file[f"{name}.npy"] for name in names}
 
 
 def _read_safetensors(path: Path) -> dict[str, Numbers]:
+    with _complaints(path), safe_open(path, framework="np") as file:
+        return {name: file.get_tensor(name) for name in file.keys() if name in ARRAYS}  # noqa: SIM118 -- no dict
+
+
+@contextmanager
+def _complaints(path: Path) -> Iterator[None]:
+    """What is wrong with a file, in one line."""
     try:
-        with safe_open(path, framework="np") as file:
-            return {name: file.get_tensor(name) for name in file.keys() if name in ARRAYS}  # noqa: SIM118 -- no dict
-    except (SafetensorError, OSError) as error:
-        raise InputError(f"{path}: not a whole safetensors file ({error})") from None
+        yield
+    except Exception as error:  # damaged files fail in every way that Python has
+        raise InputError(f"{path}: not a whole file of arrays ({reason(error)})") from None
 
 
 READERS: dict[str, Callable[[Path], dict[str, Numbers]]] = {
