@@ -1,7 +1,8 @@
 """A body and how it is moved: linear blend skinning (SMPL, Loper et al. 2015, sections 3.1 to 3.3).
 
 All bodies are the same data; where it comes from is the business of the readers beside this file. A body at rest has y
-up, faces +z, has its left at +x, and stands on y = 0; units are metres. It may stand in any pose at rest.
+up, faces +z, has its left at +x, and stands on y = 0; units are metres. It may stand in any pose at rest. Files of the
+SMPL family keep their own origin, near the pelvis.
 
 A pose is an axis-angle vector for each joint, the root first, about the axes of the body at rest: joint j turns what
 hangs on it about its own place at rest, by rotations in the frame of its parent's turn.
@@ -17,6 +18,8 @@ from typing import Any
 import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
+
+from fieldcast.errors import InputError
 
 COCO = (
     *("nose", "left_eye", "right_eye", "left_ear", "right_ear", "left_shoulder", "right_shoulder", "left_elbow"),
@@ -60,6 +63,23 @@ class Body:
         """The same body on another device."""
         moved: dict[str, Any] = {k: v.to(device) for k, v in vars(self).items() if isinstance(v, Tensor)}
         return replace(self, **moved)
+
+    def check(self, shape: Tensor, pose: Tensor, place: Tensor, what: str) -> None:
+        """Raises InputError unless these are what `posed` takes: lengths that fit, and finite. what: whose they are."""
+        joints, frames = len(self.parents), pose.shape[0] if pose.ndim else 0
+        for name, found, expected, meaning in (
+            ("shape", shape, [self.shapes], "numbers of shape"),
+            ("pose", pose, [frames, joints, 3], "frames, joints, axis-angle"),
+            ("place", place, [frames, 3], "frames of the pose, xyz"),
+        ):
+            if list(found.shape) != expected:
+                takes = f"expected {expected} ({meaning}) for the body {self.name}, found {list(found.shape)}"
+                raise InputError(f"{what}: {name}: {takes}")
+            bad = (~torch.isfinite(found)).nonzero()
+            if len(bad):
+                first = "number" if name == "shape" else "frame"
+                takes = f"expected finite numbers, found {len(bad)} that are NaN or infinite"
+                raise InputError(f"{what}: {name}: {takes}, first in {first} {int(bad[0, 0])}")
 
     def at_rest(self, shape: Float[Tensor, " s"]) -> tuple[Float[Tensor, "v 3"], Float[Tensor, "j 3"]]:
         """The vertices and joints of a shape, at rest."""
