@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import torch
@@ -135,7 +136,7 @@ def _document(recording: Recording, people: list[PersonEntry]) -> Document:
     cameras = recording.cameras.to("cpu")
     entries = []
     for i in range(len(recording)):
-        entry = {"image": _picture("images", i), "c2w": cameras.c2w[i].tolist()}
+        entry: dict[str, Any] = {"image": _picture("images", i), "c2w": cameras.c2w[i].tolist()}
         entry["intrinsics"] = cameras.intrinsics[i].tolist()
         entry["mask"] = None if recording.labels is None else _picture("masks", i)
         entries.append(msgspec.convert(entry, FrameEntry))
