@@ -261,7 +261,7 @@ def test_the_command_says_what_is_wrong(tmp_path: Path, capsys: Captured, monkey
     for arguments, expected in (
         (["clip", "--out", "look"], "look exists; use --force to replace it"),
         (["nowhere"], "nowhere: expected a scene.json, a folder or a video, found nothing there"),
-        (["look"], "look: expected scene.json, transforms.json or images, found none of them"),
+        (["look"], "look: expected scene.json, normalize_trans.npy, transforms.json or images, found none of them"),
     ):
         assert main_guard(command, arguments) == 2
         assert expected in capsys.readouterr().err

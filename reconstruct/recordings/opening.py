@@ -11,6 +11,7 @@ from fieldcast.fields.scenes.checks import read_json
 from fieldcast.reconstruct.recordings.captures import read_capture, with_cameras
 from fieldcast.reconstruct.recordings.document import FORMAT, NAME
 from fieldcast.reconstruct.recordings.files import read_recording
+from fieldcast.reconstruct.recordings.multiply import read_multiply
 from fieldcast.reconstruct.recordings.pictures import pictures_in, read_pictures, read_video
 from fieldcast.reconstruct.recordings.recording import Recording
 
@@ -43,6 +44,8 @@ def open_recording(
     kind = recognise(path)
     if kind == "recording":
         found = read_recording(path, downscale, allow_outside, progress)
+    elif kind == "multiply":
+        found = read_multiply(path, known.body, downscale, progress)
     elif kind == "transforms":
         found = read_capture(path, downscale, allow_outside, progress)
     elif kind == "pictures":
@@ -52,15 +55,18 @@ def open_recording(
     return with_cameras(found, known.cameras) if known.cameras else found
 
 
+MARKS = {NAME: "recording", "normalize_trans.npy": "multiply", "transforms.json": "transforms"}  # files of folders
+
+
 def recognise(path: Path) -> str:
-    """recording, transforms, pictures or video."""
+    """recording, multiply, transforms, pictures or video."""
     if path.is_dir():
-        for name, kind in ((NAME, "recording"), ("transforms.json", "transforms")):
+        for name, kind in MARKS.items():
             if (path / name).is_file():
                 return kind
         if pictures_in(path):
             return "pictures"
-        raise InputError(f"{path}: expected {NAME}, transforms.json or images, found none of them")
+        raise InputError(f"{path}: expected {', '.join(MARKS)} or images, found none of them")
     if not path.exists():
         raise InputError(f"{path}: expected a {NAME}, a folder or a video, found nothing there")
     if path.suffix.lower() != ".json":
