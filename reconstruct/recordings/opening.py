@@ -13,6 +13,7 @@ from fieldcast.reconstruct.recordings.document import FORMAT, NAME
 from fieldcast.reconstruct.recordings.files import read_recording
 from fieldcast.reconstruct.recordings.multiply import read_multiply
 from fieldcast.reconstruct.recordings.pictures import pictures_in, read_pictures, read_video
+from fieldcast.reconstruct.recordings.poses import with_poses
 from fieldcast.reconstruct.recordings.recording import Recording
 
 
@@ -52,7 +53,8 @@ def open_recording(
         found = read_pictures(path, downscale, progress)
     else:
         found = read_video(path, downscale, progress)
-    return with_cameras(found, known.cameras) if known.cameras else found
+    found = with_cameras(found, known.cameras) if known.cameras else found
+    return with_poses(found, known.poses, known.body)
 
 
 MARKS = {NAME: "recording", "normalize_trans.npy": "multiply", "transforms.json": "transforms"}  # files of folders
