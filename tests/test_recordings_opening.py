@@ -19,6 +19,7 @@ from fieldcast.fields.files.video import save_mp4
 from fieldcast.reconstruct.recordings import pictures
 from fieldcast.reconstruct.recordings.files import write_recording
 from fieldcast.reconstruct.recordings.opening import Known, open_recording
+from fieldcast.reconstruct.recordings.steadiness import shift
 
 T = 4
 
@@ -103,6 +104,36 @@ def test_a_video_that_fills_the_memory_is_refused(tmp_path: Path, monkeypatch: p
     with pytest.raises(InputError, match="expected at most 0 GB of frames, found more; shrink them"):
         open_recording(tmp_path / "clip.mp4")
     assert len(open_recording(tmp_path / "clip.mp4", downscale=2)) == 8
+
+
+def patterned(height: int, width: int) -> Tensor:
+    """A smooth random picture."""
+    rough = torch.rand(1, 3, height // 8, width // 8, generator=torch.Generator().manual_seed(0))
+    smooth = torch.nn.functional.interpolate(rough, (height, width), mode="bilinear")[0]
+    return bytes_of(smooth.permute(1, 2, 0))
+
+
+def test_a_camera_that_moves_is_noticed(tmp_path: Path) -> None:
+    (tmp_path / "clip").mkdir()
+    wide, walker = patterned(320, 480), torch.tensor([250, 20, 20], dtype=torch.uint8)
+    for t in range(4):
+        frame = wide[40:280, 40 + 4 * t : 400 + 4 * t].clone()  # 360 x 240, that goes 12 to the right: 3 %
+        frame[60:220, 60 * t : 60 * t + 80] = walker
+        Image.fromarray(frame.numpy()).save(tmp_path / "clip" / f"{t}.png")
+    found = open_recording(tmp_path / "clip").warnings
+    assert any("the picture moves, by 12 pixels until frame 3: the camera does not stand still" in w for w in found)
+    for t in range(4):
+        frame = wide[40:280, 40:400].clone()
+        frame[60:220, 60 * t : 60 * t + 80] = walker
+        Image.fromarray(frame.numpy()).save(tmp_path / "clip" / f"{t}.png")
+    assert not any("the picture moves" in w for w in open_recording(tmp_path / "clip").warnings)
+
+
+def test_shifts_are_found_with_their_signs() -> None:
+    wide = patterned(96, 96).double().mean(-1).numpy()
+    for rows, columns in ((0, 0), (5, 0), (0, -7), (-3, 9)):
+        moved = wide[16 - rows : 80 - rows, 16 - columns : 80 - columns]
+        assert shift(wide[16:80, 16:80], moved) == (rows, columns)
 
 
 def test_a_folder_of_pictures_is_in_the_order_of_their_numbers(tmp_path: Path) -> None:

@@ -55,7 +55,8 @@ def with_cameras(recording: Recording, path: Path) -> Recording:
         distortion=coefficients if bool(coefficients.any()) else None,
         fisheye=any(lens.fisheye for lens in lenses),
     )
-    kept = tuple(line for line in recording.warnings if ": no camera is known: " not in line)
+    guesses = (": no camera is known: ", ": the picture moves, ")
+    kept = tuple(line for line in recording.warnings if not any(guess in line for guess in guesses))
     return _finished(replace(recording, cameras=cameras, warnings=kept), file)
 
 
