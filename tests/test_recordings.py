@@ -142,6 +142,17 @@ def test_the_file_is_the_one_of_the_documentation(tmp_path: Path) -> None:
         }
 
 
+def test_the_example_of_the_documentation_is_read(tmp_path: Path) -> None:
+    text = (Path(__file__).resolve().parents[1] / "docs" / "recordings.md").read_text(encoding="utf-8")
+    given = recorded(1, (640, 360))
+    assert given.labels is not None
+    one = replace(given, people=given.people[:1], labels=[given.labels[0].clamp(max=1)])
+    write_recording(one, tmp_path / "clip")
+    (tmp_path / "clip" / "scene.json").write_text(text.split("```json")[1].split("```")[0].replace("makehuman", "box"))
+    found = read_recording(tmp_path / "clip")
+    assert found.people[0].name == "ann" and found.cameras.centers.tolist() == [[0, pytest.approx(1.3), 4]]
+
+
 def test_names_that_are_no_file_names_come_back(tmp_path: Path) -> None:
     given = recorded(2)
     for names in (("../ann", "b/ö"), ("ann", "ANN")):
