@@ -15,5 +15,5 @@ BODIES: dict[str, Callable[[], Body]] = {"makehuman": makehuman}
 def open_body(name: str, folder: Path) -> Body:
     """The body of that name. folder: what the paths of body files are relative to."""
     if name not in BODIES:
-        raise InputError(f"{folder}: body {name!r:.80}: expected one of {', '.join(sorted(BODIES))}")
+        raise InputError(f"body {name!r:.80}: expected {', '.join(sorted(BODIES))}")
     return BODIES[name]()

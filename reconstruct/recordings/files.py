@@ -117,7 +117,10 @@ def read_frames(images: list[Path], downscale: int, progress: Progress) -> list[
 def _read_people(document: Document, file: Path, allow_outside: bool) -> tuple[Person, ...]:
     """The people, who share the body that they share by name."""
     paths = located(file, [(f"people[{i}].params", p.params) for i, p in enumerate(document.people)], allow_outside)
-    bodies = {name: open_body(name, file.parent) for name in dict.fromkeys(p.body for p in document.people)}
+    try:
+        bodies = {name: open_body(name, file.parent) for name in dict.fromkeys(p.body for p in document.people)}
+    except InputError as error:
+        raise InputError(f"{file}: people: {error}") from None
     return tuple(
         read_person(path, entry.name, bodies[entry.body], len(document.frames))
         for path, entry in zip(paths, document.people, strict=True)
