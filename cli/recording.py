@@ -77,7 +77,7 @@ def _show(console: Console, recording: Recording, found: list[PersonCheck]) -> N
         return
     console.table(recording.source, facts)
     if found:
-        columns = ("name", "height", "present", "overlap", "worst_overlap", "worst_frame", "hidden")
+        columns = ("name", "height", "present", "overlap", "worst_overlap", "worst_frame", "hidden", "others")
         console.table("people", [{key: _cell(person[key]) for key in columns} for person in people])
     for line in odd:
         click.echo(line)

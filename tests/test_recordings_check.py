@@ -19,7 +19,7 @@ from fieldcast.console import main_guard
 from fieldcast.fields.cameras import Cameras
 from fieldcast.reconstruct.bodies.body import Body
 from fieldcast.reconstruct.recordings import bodies
-from fieldcast.reconstruct.recordings.check import PersonCheck, check_recording, remarks
+from fieldcast.reconstruct.recordings.check import REMARKS, PersonCheck, check_recording, remarks
 from fieldcast.reconstruct.recordings.files import write_recording
 from fieldcast.reconstruct.recordings.overlays import COLORS, TINT, overlay
 from fieldcast.reconstruct.recordings.recording import Person, Recording
@@ -91,7 +91,7 @@ def found(recording: Recording) -> tuple[PersonCheck, PersonCheck]:
 
 
 def nothing_odd(check: PersonCheck) -> bool:
-    return not any((check.swapped, check.order, check.outside, check.unposed, check.fast, check.turning))
+    return not any(getattr(check, remark) for remark in REMARKS)
 
 
 def test_bodies_are_in_the_pixels_that_the_camera_says() -> None:
@@ -176,6 +176,19 @@ def test_somebody_hidden_is_neither_exchanged_nor_missed() -> None:
     assert bob.hidden == pytest.approx(1.0) and ann.hidden == 0
     assert bob.overlaps == {} and bob.mean_overlap is None and bob.worst is None
     assert set(ann.overlaps.values()) == {1.0}
+
+
+def test_one_person_under_two_names_is_noticed() -> None:
+    ann, bob = found(recorded(0.13))
+    assert ann.others == bob.others == pytest.approx(4 * 10 / (6 * 14)) and ann.doubled == bob.doubled == []
+    given = recorded(0.13)
+    place = given.people[0].place.clone()
+    place[1:3] = torch.tensor([0.02, 0.0, -2.9])  # from 32 - 2.57 to 32 + 3.14: the same pixels as ann's
+    ann, bob = found(replace(given, people=(given.people[0], replace(given.people[1], place=place))))
+    assert ann.doubled == bob.doubled == [0, 1, 2, 3] and ann.others == 1.0
+    place[0] = place[3] = torch.tensor([0.0, 0.0, -2.0])  # before her, as large as 1.5 of her, and 0.9 m away
+    ann, bob = found(replace(given, people=(given.people[0], replace(given.people[1], place=place))))
+    assert ann.doubled == bob.doubled == [1, 2]
 
 
 def test_who_is_out_of_the_picture_or_behind_the_camera_is_named() -> None:

@@ -13,7 +13,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from itertools import combinations, pairwise
+from itertools import combinations, pairwise, product
 from typing import Any
 
 import torch
@@ -29,6 +29,7 @@ SIDE = 384  # pixels along the longer side of what is compared
 SPEED = 12.0  # m/s: nobody runs faster
 TURN = 1440.0  # degrees a second: four times around; only skaters are faster
 HEIGHT = (0.7, 2.4)  # metres; outside of them the units are not metres
+DOUBLED = (0.8, 0.3)  # overlap of silhouettes, and metres between places: more of the one and less of the other is odd
 MARGIN = 0.05  # of the pixels of two masks: how many more an explanation must agree with
 
 
@@ -37,10 +38,11 @@ class PersonCheck:
     """What was found of a person; lists hold the numbers of frames.
 
     height: of the body at rest, metres. overlaps: intersection over union of what is seen of the body and their mask,
-    by frame, where there is either. hidden: the share of the body's silhouette that others hide, mean. swapped: names
-    look exchanged with somebody else's. order: they look to stand before or behind the wrong one. outside: no part of
-    the body is in the picture. unposed: the mask shows them, but they are not present. fast, turning: moves since the
-    last frame in which they were present that nobody makes.
+    by frame, where there is either. hidden: the share of the body's silhouette that others hide, mean. others: the
+    largest intersection over union of the whole silhouettes of this body and another one. swapped: names look exchanged
+    with somebody else's. order: they look to stand before or behind the wrong one. outside: no part of the body is in
+    the picture. unposed: the mask shows them, but they are not present. doubled: another body stands in the same place.
+    fast, turning: moves since the last frame in which they were present that nobody makes.
     """
 
     name: str
@@ -48,10 +50,12 @@ class PersonCheck:
     present: int = 0
     overlaps: dict[int, float] = field(default_factory=dict)
     hidden: float = 0.0
+    others: float = 0.0
     swapped: list[int] = field(default_factory=list)
     order: list[int] = field(default_factory=list)
     outside: list[int] = field(default_factory=list)
     unposed: list[int] = field(default_factory=list)
+    doubled: list[int] = field(default_factory=list)
     fast: list[int] = field(default_factory=list)
     turning: list[int] = field(default_factory=list)
 
@@ -74,6 +78,7 @@ class PersonCheck:
             "worst_overlap": None if worst is None else self.overlaps[worst],
             "worst_frame": worst,
             "hidden": self.hidden,
+            "others": self.others,
             **{key: getattr(self, key) for key in REMARKS},
         }
 
@@ -83,6 +88,7 @@ REMARKS = {
     "order": "stands before or behind the wrong person",
     "outside": "no part of the body is in the picture",
     "unposed": "the mask shows somebody whose pose is not known",
+    "doubled": "stands where somebody else stands: one person under two names?",
     "fast": f"moves faster than {SPEED:g} m/s",
     "turning": f"turns faster than {TURN:g} degrees a second",
 }
@@ -167,13 +173,16 @@ def _compare(
                 check.overlaps[frame] = overlap(visible, own)
             if not here[p] and bool(own.any()):
                 check.unposed.append(frame)
-    for p, q in combinations(range(len(found)), 2) if mask is not None else ():
-        assert mask is not None
-        verdict = explanation(seen, mask, p, q)
-        for i in (p, q):
-            if verdict and here[i]:
-                frames = getattr(found[i], verdict)
-                frames += [] if frame in frames else [frame]
+    for p, q in combinations(range(len(found)), 2):
+        verdicts = [explanation(seen, mask, p, q)] if mask is not None else []
+        if bool(whole[p].any()) and bool(whole[q].any()):
+            shared = overlap(whole[p], whole[q])
+            apart = float((people[p].place[frame] - people[q].place[frame]).norm())
+            found[p].others, found[q].others = max(found[p].others, shared), max(found[q].others, shared)
+            verdicts += ["doubled"] if shared > DOUBLED[0] and apart < DOUBLED[1] else []
+        for i, verdict in product((p, q), filter(None, verdicts)):
+            frames = getattr(found[i], verdict)
+            frames += [frame] if here[i] and frame not in frames else []
 
 
 def overlap(a: Tensor, b: Tensor) -> float:
