@@ -166,13 +166,12 @@ def test_names_that_are_no_file_names_come_back(tmp_path: Path) -> None:
 def test_shrunk_pictures_have_the_means_and_masks_the_labels_of_squares(tmp_path: Path) -> None:
     given = recorded(2, (63, 48))
     assert given.labels is not None
-    blocks = torch.randint(0, 3, (16, 21)).byte()
-    given = replace(given, labels=[torch.repeat_interleave(torch.repeat_interleave(blocks, 3, 0), 3, 1)] * 2)
+    blocks = given.labels[0][1::3, 1::3]  # the middles
     write_recording(given, tmp_path / "clip")
     found = read_recording(tmp_path / "clip", downscale=3)
     mean = given.frames[0].double().reshape(16, 3, 21, 3, 3).mean((1, 3))
     assert float((found.frames[0].double() - mean).abs().max()) <= 0.51
-    assert found.labels is not None and torch.equal(found.labels[1], blocks)
+    assert found.labels is not None and torch.equal(found.labels[0], blocks)
     assert torch.allclose(found.cameras.intrinsics * 3, given.cameras.intrinsics)
     assert found.cameras.size.tolist() == [[21, 16], [21, 16]]
 

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import itertools
 import json
+import math
 import random
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -16,7 +18,7 @@ from torch import Tensor
 from fieldcast.errors import InputError
 from fieldcast.reconstruct.bodies.body import COCO
 from fieldcast.reconstruct.recordings.keypoints import Keypoints, read_keypoints
-from fieldcast.reconstruct.recordings.linking import distance, linked
+from fieldcast.reconstruct.recordings.linking import Detection, distance, linked
 
 T, P = 6, 2
 # Ann walks from the left to the right behind Bob, who walks to the left; they cross in the middle. Each is 40 pixels
@@ -150,6 +152,29 @@ def test_links_are_those_of_the_least_distance(tmp_path: Path) -> None:
     assert max(distance(first[i], second[k]) for i, k in enumerate(best)) < 1  # or they would not be linked
     tracks = linked(found, 2, numbered=False)
     assert [(track[0], track[1]) for track in tracks] == [(first[i], second[k]) for i, k in enumerate(best)]
+
+
+def boxed(frame: int, x: float, size: float) -> Detection:
+    """Somebody whose box has its middle at (x, 0) and a diagonal of `size`."""
+    half = size / math.sqrt(8)
+    points = np.tile([[x - half, -half], [x + half, half]], (9, 1))[:17]
+    return Detection(frame, None, points, np.ones(17))
+
+
+def test_somebody_small_in_the_same_place_is_another() -> None:
+    adult, child = boxed(0, 0, 100), boxed(0, 10, 50)
+    later = boxed(1, 9, 100), boxed(1, 1, 50)  # each is where the other was, but as large as before
+    tracks = linked([adult, child, *later], 2, numbered=False)
+    assert tracks == [[adult, later[0]], [child, later[1]]]
+
+
+def test_who_appears_far_away_takes_nobody_from_his_track() -> None:
+    """All pairs with the new one are too far apart, but not equally: the large one's would be a little cheaper."""
+    large, small = boxed(0, 0, 200), boxed(0, 10, 100)
+    still, new = boxed(1, 0, 200), boxed(1, 2000, 100)
+    assert distance(large, new) + distance(small, still) < distance(large, still) + distance(small, new)
+    assert distance(small, still) < 1 < distance(large, new)
+    assert linked([large, small, still, new], 2, numbered=False) == [[large, still], [small], [new]]
 
 
 FAULTS: dict[str, tuple[Callable[[list[dict[str, Any]]], Any], str]] = {
