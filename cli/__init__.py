@@ -12,6 +12,7 @@ from fieldcast.cli.fitting import evaluate, fit
 from fieldcast.cli.inspection import info, validate
 from fieldcast.cli.installation import demo, doctor
 from fieldcast.cli.morphing import morph
+from fieldcast.cli.reconstruction import reconstruct
 from fieldcast.cli.rendering import render
 from fieldcast.console import main_guard
 from fieldcast.process import prepare
@@ -38,7 +39,7 @@ def cli() -> None:
     """
 
 
-for command in (fit, convert, edit, morph, evaluate, compare, render, info, validate, demo, doctor):
+for command in (fit, convert, edit, morph, reconstruct, evaluate, compare, render, info, validate, demo, doctor):
     cli.add_command(command)
 
 

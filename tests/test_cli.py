@@ -485,7 +485,7 @@ def test_debug_shows_where(folder: Path, capsys: Captured) -> None:
 
 def test_every_command_has_help() -> None:
     assert set(cli.commands) == {
-        "fit", "convert", "edit", "morph", "eval", "compare", "render", "info", "validate", "demo", "doctor"
+        "fit", "convert", "edit", "morph", "reconstruct", "eval", "compare", "render", "info", "validate", "demo", "doctor"
     }  # fmt: skip
     for name in cli.commands:
         shown = CliRunner().invoke(cli, [name, "--help"], prog_name="fieldcast")

@@ -15,8 +15,8 @@ from PIL import Image
 
 from fieldcast.errors import InputError
 from fieldcast.fields.cameras import Cameras
+from fieldcast.reconstruct.bodies import reading as bodies
 from fieldcast.reconstruct.bodies.body import Body
-from fieldcast.reconstruct.recordings import bodies
 from fieldcast.reconstruct.recordings.files import read_recording, require_people, write_recording
 from fieldcast.reconstruct.recordings.recording import Person, Recording
 

@@ -17,8 +17,8 @@ from torch import Tensor
 from fieldcast.cli.recording import check as command
 from fieldcast.console import main_guard
 from fieldcast.fields.cameras import Cameras
+from fieldcast.reconstruct.bodies import reading as bodies
 from fieldcast.reconstruct.bodies.body import Body
-from fieldcast.reconstruct.recordings import bodies
 from fieldcast.reconstruct.recordings.check import REMARKS, PersonCheck, check_recording, remarks
 from fieldcast.reconstruct.recordings.files import write_recording
 from fieldcast.reconstruct.recordings.overlays import COLORS, TINT, overlay

@@ -18,8 +18,8 @@ from PIL import Image
 from scipy.spatial.transform import Rotation
 
 from fieldcast.errors import InputError
+from fieldcast.reconstruct.bodies import reading as bodies
 from fieldcast.reconstruct.bodies.body import Body
-from fieldcast.reconstruct.recordings import bodies
 from fieldcast.reconstruct.recordings.opening import Known, open_recording
 
 T, P = 4, 2

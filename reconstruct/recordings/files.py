@@ -20,7 +20,7 @@ from fieldcast.fields.cameras import Cameras
 from fieldcast.fields.files.atomic import atomic_folder
 from fieldcast.fields.progress import Progress, silent
 from fieldcast.fields.scenes.images import image_size, read_image
-from fieldcast.reconstruct.recordings.bodies import open_body
+from fieldcast.reconstruct.bodies.reading import open_body
 from fieldcast.reconstruct.recordings.document import (
     FORMAT,
     NAME,

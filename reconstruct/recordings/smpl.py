@@ -13,7 +13,7 @@ from jaxtyping import Float, Float64
 
 from fieldcast.errors import InputError
 from fieldcast.reconstruct.bodies.body import Body
-from fieldcast.reconstruct.recordings.bodies import open_body
+from fieldcast.reconstruct.bodies.reading import open_body
 
 COMMON = 22
 FINGERS = {52: 22, 55: 25}  # where they begin, by the number of joints
