@@ -22,6 +22,7 @@ from PIL import Image
 
 import fieldcast
 from fieldcast.cli import arguments, cli, options
+from fieldcast.cli.reconstruction import reconstruct
 from fieldcast.console import main_guard
 from fieldcast.distill import RECIPES
 from fieldcast.distill.steering import FIRST
@@ -485,10 +486,12 @@ def test_debug_shows_where(folder: Path, capsys: Captured) -> None:
 
 def test_every_command_has_help() -> None:
     assert set(cli.commands) == {
-        "fit", "convert", "edit", "morph", "reconstruct", "eval", "compare", "render", "info", "validate", "demo", "doctor"
+        "fit", "convert", "edit", "morph", "reconstruct", "eval", "compare", "render", "info", "validate", "demo",
+        "doctor",
     }  # fmt: skip
-    for name in cli.commands:
-        shown = CliRunner().invoke(cli, [name, "--help"], prog_name="fieldcast")
+    steps = [("reconstruct", name) for name in reconstruct.commands]
+    for words in [*((name,) for name in cli.commands if name != "reconstruct"), *steps]:
+        shown, name = CliRunner().invoke(cli, [*words, "--help"], prog_name="fieldcast"), " ".join(words)
         assert shown.exit_code == 0
         assert f"Usage: fieldcast {name}" in shown.output
         assert "  -q, --quiet" in shown.output

@@ -23,6 +23,7 @@ from fieldcast.errors import InputError
 from fieldcast.fields.cameras import look_at, pinhole
 from fieldcast.fields.mesh import Mesh
 from fieldcast.fields.metrics import psnr, ssim
+from fieldcast.fields.triangles import Triangles, crossing, inside_reference, nearest_reference
 from fieldcast.reconstruct.bodies.body import Body
 from fieldcast.reconstruct.bodies.makehuman import makehuman
 from fieldcast.reconstruct.evaluation import report as report_module
@@ -42,7 +43,6 @@ from fieldcast.reconstruct.evaluation.report import Found, Moving, Truth, evalua
 from fieldcast.reconstruct.evaluation.solids import iou, shared, solid
 from fieldcast.reconstruct.evaluation.surfaces import Shape, aligned, compare, rigid, sampled
 from fieldcast.reconstruct.evaluation.tables import PICTURES, POSES, SHAPE, table
-from fieldcast.reconstruct.evaluation.triangles import Triangles, crossing, inside_reference, nearest_reference
 from fieldcast.reconstruct.recordings.recording import Person, Recording
 
 Points = Float64[np.ndarray, "n 3"]

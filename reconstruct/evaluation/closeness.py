@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import Float64, Int64
 
 from fieldcast.fields.mesh import Mesh
-from fieldcast.reconstruct.evaluation.triangles import Triangles
+from fieldcast.fields.triangles import Triangles
 
 MM = 1000.0
 CONTACT = 0.03  # metres between bodies without clothes, within which they are in contact

@@ -14,7 +14,7 @@ from jaxtyping import Bool, Int64
 from fieldcast.errors import InputError
 from fieldcast.fields.kernels.compiled import Array, helper
 from fieldcast.fields.mesh import Mesh
-from fieldcast.reconstruct.evaluation.triangles import crossing
+from fieldcast.fields.triangles import crossing
 
 VOXEL = 0.02  # metres
 MOST = 2**27  # cells: a cube of 10 m

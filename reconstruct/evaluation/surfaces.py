@@ -12,8 +12,8 @@ import torch
 from jaxtyping import Float64, Int64
 
 from fieldcast.fields.mesh import Mesh, unit
+from fieldcast.fields.triangles import Triangles
 from fieldcast.reconstruct.evaluation.solids import VOXEL, iou, solid
-from fieldcast.reconstruct.evaluation.triangles import Triangles
 
 SAMPLES = 10_000  # points of a surface, from which distances are taken
 ALIGNED_BY = 1_000  # of them, by which one surface is moved onto the other

@@ -1,0 +1,95 @@
+"""The field of a surface near a known one: distances to a template, which another field moves and colours.
+
+sigma = Psi(-d / beta) / beta, with Psi the cumulative Laplace distribution (VolSDF, Yariv et al. 2021, eq. 2 and 3) and
+d the template's distance less the offset, at most LIMIT metres, that the inner field tells.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from fieldcast.fields.field import Field
+from fieldcast.fields.heads import DensityActivation
+from fieldcast.fields.kinds import build
+from fieldcast.fields.spec import FieldSpec
+from fieldcast.reconstruct.avatars.template import Template
+
+LIMIT = 0.08  # metres that the surface may be from the template's
+AHEAD = (0.0, 0.0, 1.0)  # the direction along which the inner field is asked for colours
+
+
+@dataclass(frozen=True)
+class ShellSizes:
+    """of: the spec of the inner field. template: points of the grid of distances along x, y and z."""
+
+    of: FieldSpec
+    template: tuple[int, int, int]
+
+
+class Shell(Field):
+    """Column 0 of the inner field's features is the offset, before it is bounded; the others are its appearance."""
+
+    Sizes = ShellSizes
+    template: Tensor
+    beta: Tensor
+
+    def __init__(self, spec: FieldSpec) -> None:
+        super().__init__(spec)
+        sizes: ShellSizes = spec.sizes
+        self.inner = build(sizes.of)
+        self.shares_features = self.inner.shares_features
+        self.register_buffer("template", torch.zeros(sizes.template))
+        self.register_buffer("beta", torch.tensor(0.02))
+
+    def distance(self, x: Float[Tensor, "n 3"]) -> Float[Tensor, " n"]:
+        """Metres to the surface, about; negative inside."""
+        return self._distance(x, self.inner.logit(x))
+
+    def features(self, x: Float[Tensor, "n 3"]) -> Float[Tensor, "n f"]:
+        found = self.inner.features(x)
+        return torch.cat([self._logit(self._distance(x, found[:, 0]))[:, None], found[:, 1:]], -1)
+
+    def logit(self, x: Float[Tensor, "n 3"]) -> Float[Tensor, " n"]:
+        return self._logit(self.distance(x))
+
+    def color(self, features: Float[Tensor, "n f"], d: Float[Tensor, "n 3"]) -> Float[Tensor, "n 3"]:
+        """The same from everywhere: a person at rest is seen along other directions than in the world."""
+        return self.inner.color(features, d.new_tensor(AHEAD).expand_as(d))
+
+    def _distance(self, x: Float[Tensor, "n 3"], offset: Float[Tensor, " n"]) -> Float[Tensor, " n"]:
+        return trilinear(self.template, self.spec.space.to_unit(x)) - LIMIT * torch.tanh(offset)
+
+    def _logit(self, distance: Float[Tensor, " n"]) -> Float[Tensor, " n"]:
+        """log(sigma unit): the density activation is exp."""
+        return log_laplace(-distance / self.beta) + torch.log(self.spec.space.unit / self.beta)
+
+
+def shell_of(template: Template, inner: FieldSpec, seed: int = 0) -> Shell:
+    """A shell whose surface is the template's. inner: a spec whose space is replaced by the template's."""
+    x, y, z = template.distances.shape
+    inner = replace(inner, space=template.space)
+    spec = replace(
+        inner, kind="shell", sizes=ShellSizes(inner, (x, y, z)), density=DensityActivation(), occupancy=64, steps=256
+    )
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(seed)
+        shell = Shell(spec)
+    shell.template.copy_(template.distances)
+    return shell
+
+
+def log_laplace(u: Float[Tensor, " n"]) -> Float[Tensor, " n"]:
+    """The logarithm of the cumulative Laplace distribution: of 1/2 exp(u) for u < 0, of 1 - 1/2 exp(-u) beyond."""
+    return torch.where(u < 0, u - math.log(2), torch.log1p(-0.5 * torch.exp(-u.clamp_min(0))))
+
+
+def trilinear(grid: Float[Tensor, "x y z"], u: Float[Tensor, "n 3"]) -> Float[Tensor, " n"]:
+    """Values between the points of a grid over the unit cube, whose corners are grid points; differentiable in u."""
+    at = (2 * u - 1).flip(-1)[None, None, None]
+    found: Tensor = nn.functional.grid_sample(grid[None, None], at, align_corners=True, padding_mode="border")
+    return found.reshape(-1)

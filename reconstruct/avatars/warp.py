@@ -1,0 +1,91 @@
+"""From where people stand back to how they are at rest: inverse skinning by the nearest vertex of the posed body.
+
+A coarse grid about each posed body says which vertex is nearest to a place, so that nothing is searched along rays
+(the published code searches for every sample). Letters: V vertices, K weights a vertex, T frames, X by Y by Z cells.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Float, Float64, Int16, Int64
+from torch import Tensor
+
+from fieldcast.reconstruct.bodies.body import Body, blended
+
+CELL = 0.025  # metres a side of a cell
+NEAR = 0.10  # metres from the body that are looked at; there is nothing beyond
+
+
+@dataclass(eq=False)
+class Places:
+    """Which vertex is nearest, at frame t: nearest[t, i, j, k] in the cell at low[t] + (i, j, k) CELL; -1 if none is
+    within NEAR. high: the box's other corner.
+    """
+
+    nearest: Int16[Tensor, "t x y z"]
+    low: Float[Tensor, "t 3"]
+    high: Float[Tensor, "t 3"]
+
+    def at(self, frame: Int64[Tensor, " n"], x: Float[Tensor, "n 3"]) -> Int64[Tensor, " n"]:
+        """The nearest vertices of world points, or -1."""
+        shape = torch.tensor(self.nearest.shape[1:], device=x.device)
+        cell = ((x - self.low[frame]) / CELL).long()
+        inside = ((cell >= 0) & (cell < shape)).all(-1)
+        cell = cell.clamp_min(0).minimum(shape - 1)
+        place = ((frame * shape[0] + cell[:, 0]) * shape[1] + cell[:, 1]) * shape[2] + cell[:, 2]
+        found = self.nearest.reshape(-1).index_select(0, place).long()
+        return torch.where(inside, found, -1)
+
+
+def places_of(vertices: Float[Tensor, "t v 3"]) -> Places:
+    """The grids of posed bodies, all as large as the largest needs to be."""
+    low, high = vertices.amin(1) - NEAR, vertices.amax(1) + NEAR
+    shape = ((high - low).amax(0) / CELL).ceil().long().tolist()
+    grids = [_nearest(v.double().numpy(), a.double().numpy(), shape) for v, a in zip(vertices, low, strict=True)]
+    return Places(torch.from_numpy(np.stack(grids)), low, high)
+
+
+def _nearest(
+    vertices: Float64[np.ndarray, "v 3"], low: Float64[np.ndarray, " 3"], shape: list[int]
+) -> Int16[np.ndarray, "x y z"]:
+    from scipy.ndimage import binary_dilation
+    from scipy.spatial import cKDTree
+
+    cells = np.zeros(shape, bool)
+    cells[tuple(((vertices - low) / CELL).astype(int).T)] = True
+    where = np.argwhere(binary_dilation(cells, iterations=int(NEAR / CELL) + 1))
+    tree = cKDTree(vertices, balanced_tree=False, compact_nodes=False)
+    distance, index = tree.query(low + (where + 0.5) * CELL, distance_upper_bound=NEAR)
+    grid = np.full(shape, -1, np.int16)
+    grid[tuple(where.T)] = np.where(np.isfinite(distance), index, -1)
+    return grid
+
+
+@dataclass(eq=False)
+class Back:
+    """rest_from_world of every vertex at every frame: [T, V, 3, 4], kept while poses do not change."""
+
+    transforms: Float[Tensor, "t v 3 4"]
+
+    def __call__(
+        self, frame: Int64[Tensor, " n"], vertex: Int64[Tensor, " n"], x: Float[Tensor, "n 3"]
+    ) -> Float[Tensor, "n 3"]:
+        count = self.transforms.shape[1]
+        m = self.transforms.reshape(-1, 12).index_select(0, frame * count + vertex).unflatten(1, (3, 4))
+        moved: Tensor = (m[:, :, :3] * x[:, None]).sum(-1) + m[:, :, 3]
+        return moved
+
+
+def inverse(transforms: Float[Tensor, "*n 3 4"]) -> Float[Tensor, "*n 3 4"]:
+    """The inverses of affine maps."""
+    turn = torch.linalg.inv(transforms[..., :3])
+    shift = -(turn @ transforms[..., 3:])
+    return torch.cat([turn, shift], -1)
+
+
+def back_of(body: Body, transforms: Float[Tensor, "t j 3 4"]) -> Back:
+    """All of them, of poses that are not being learned."""
+    return Back(inverse(blended(transforms, body.weight_index, body.weights)))
