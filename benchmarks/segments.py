@@ -1,9 +1,10 @@
 """How well each segmenter finds people whose place is known a little wrong: a table for docs/segments.md.
 
-    python benchmarks/segments.py [--frames 12] [--size 192]
+    python benchmarks/segments.py [--seeds 3] [--alike]
 
 Two bodies in coloured clothes walk past each other before a wall and a floor of patches. Segmenters are prompted with
-the silhouettes of the naked bodies, each moved by its own shift in the world; IoU is against what is cast.
+the silhouettes of the naked bodies, each moved in a direction of its own; IoU is against what is cast. With --alike
+both wear the same.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from __future__ import annotations
 import argparse
 import math
 import time
-from dataclasses import dataclass
+from collections.abc import Callable
 
 import numpy as np
 import torch
@@ -24,10 +25,13 @@ from fieldcast.reconstruct.bodies.body import Body
 from fieldcast.reconstruct.bodies.makehuman import makehuman
 from fieldcast.reconstruct.recordings.recording import Person, Recording
 from fieldcast.reconstruct.segments.agreement import agreement, masks_of
+from fieldcast.reconstruct.segments.background import Subtraction
+from fieldcast.reconstruct.segments.grabcut import GrabCut, Known
 from fieldcast.reconstruct.segments.prompts import prompts_of
-from fieldcast.reconstruct.segments.segmenter import Prompt, labels_of
+from fieldcast.reconstruct.segments.segmenter import Prompt, Segmenter, labels_of, segment_frames
 
 CLOTH = 0.015  # metres by which clothes stand off the body
+SHIFTS = (0.0, 0.04, 0.07)  # metres
 NOISE = 2.0  # standard deviation of the sensor, of 255
 # Colours of shoes, trousers, shirt, and hair, sRGB; skin is the same for both.
 WEAR = (
@@ -35,13 +39,6 @@ WEAR = (
     ((90, 60, 40), (50, 50, 55), (70, 130, 90), (30, 25, 20)),
 )
 SKIN = (200, 150, 125)
-
-
-@dataclass(frozen=True, eq=False)
-class Clip:
-    """recording: with the true labels. scene: what bodies cover, in each frame."""
-
-    recording: Recording
 
 
 def walker(body: Body, name: str, start: float, end: float, z: float, frames: int, phase: float) -> Person:
@@ -105,8 +102,8 @@ def backdrop(height: int, width: int, generator: np.random.Generator) -> np.ndar
     return picture
 
 
-def make_clip(frames: int = 12, size: int = 192, seed: int = 0) -> Clip:
-    """The clip with its truth."""
+def make_clip(frames: int = 12, size: int = 192, seed: int = 0, alike: bool = False) -> Recording:
+    """The clip, with its true labels."""
     generator = np.random.default_rng(seed)
     body = makehuman()
     people = (
@@ -115,7 +112,7 @@ def make_clip(frames: int = 12, size: int = 192, seed: int = 0) -> Clip:
     )
     cameras = view(frames, size)
     behind = backdrop(size, size, generator)
-    worn = [clothes(body, wear, generator) for wear in WEAR]
+    worn = [clothes(body, wear, generator) for wear in (WEAR[:1] * 2 if alike else WEAR)]
     pictures, labels = [], []
     for t in range(frames):
         parts = []
@@ -131,7 +128,7 @@ def make_clip(frames: int = 12, size: int = 192, seed: int = 0) -> Clip:
         alpha = rgba[..., 3:] / 255
         picture = rgba[..., :3] + (1 - alpha) * behind + generator.normal(0, NOISE, (size, size, 3))
         pictures.append(torch.from_numpy(picture.round().clip(0, 255).astype(np.uint8)))
-    return Clip(Recording(pictures, cameras, people, labels, source="benchmark"))
+    return Recording(pictures, cameras, people, labels, source="benchmark")
 
 
 def view(frames: int, size: int) -> Cameras:
@@ -152,7 +149,6 @@ def seen(caster: Caster, cameras: Cameras, t: int) -> Tensor:
 def shifted_prompts(recording: Recording, shift: float, seed: int = 0) -> list[list[Prompt | None]]:
     """Prompts of the naked bodies, each moved in the picture's plane by `shift` metres in a direction of its own."""
     generator = torch.Generator().manual_seed(seed)
-    size = recording.frames[0].shape[0]
     found = []
     for t in range(len(recording)):
         angle = 2 * math.pi * torch.rand(len(recording.people), generator=generator)
@@ -163,7 +159,6 @@ def shifted_prompts(recording: Recording, shift: float, seed: int = 0) -> list[l
             parts.append(surface(posed.vertices[0] + move, person.body.faces, np.zeros((len(posed.vertices[0]), 3))))
             joints.append(projected(posed.joints[0] + move, recording.cameras, t))
         labels = seen(Caster(parts), recording.cameras, t)
-        assert labels.shape == (size, size)
         found.append(prompts_of(masks_of(labels, len(parts)), torch.stack(joints), generator))
     return found
 
@@ -172,3 +167,61 @@ def projected(points: Tensor, cameras: Cameras, t: int) -> Tensor:
     c2w, (fx, fy, cx, cy) = cameras.c2w[t], cameras.intrinsics[t].tolist()
     x, y, z = ((points - c2w[:, 3]) @ c2w[:, :3]).unbind(-1)
     return torch.stack([cx + fx * x / -z, cy - fy * y / -z], -1)
+
+
+class Believed:
+    """Finds what it is told, and so shows what others add."""
+
+    def segment(self, image: Tensor, prompts: list[Prompt | None]) -> Tensor:
+        empty = torch.zeros(image.shape[:2])
+        return torch.stack([empty if p is None else p.mask for p in prompts]) * 24 - 12
+
+
+VARIANTS: dict[str, Callable[[], Segmenter]] = {
+    "the prompt itself": Believed,
+    "background": Subtraction,
+    "grabcut, told by the prompt alone": lambda: GrabCut(known=Known()),
+    "grabcut, each frame by itself": GrabCut,
+    "grabcut, moving camera": GrabCut,
+    "grabcut, camera stands still": lambda: GrabCut(static=True),
+}
+
+
+def found_by(name: str, recording: Recording, prompts: list[list[Prompt | None]]) -> Tensor:
+    """Labels [T, H, W]."""
+    segmenter = VARIANTS[name]()
+    if name in ("grabcut, told by the prompt alone", "grabcut, each frame by itself"):
+        logits = [segmenter.segment(*pair) for pair in zip(recording.frames, prompts, strict=True)]
+    else:
+        logits = list(segment_frames(segmenter, recording.frames, prompts))
+    return torch.stack([labels_of(each) for each in logits])
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--alike", action="store_true")
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    iou = torch.zeros(len(VARIANTS), len(SHIFTS), options.seeds)
+    seconds = torch.zeros(len(VARIANTS))
+    for seed in range(options.seeds):
+        recording = make_clip(seed=seed, alike=options.alike)
+        truth = masks_of(torch.stack(recording.labels or []), 2)
+        for column, shift in enumerate(SHIFTS):
+            prompts = shifted_prompts(recording, shift, seed)
+            for row, name in enumerate(VARIANTS):
+                start = time.process_time()
+                labels = found_by(name, recording, prompts)
+                seconds[row] += time.process_time() - start
+                iou[row, column, seed] = agreement(masks_of(labels, 2), truth).mean()["iou"]
+    asked = options.seeds * len(SHIFTS) * truth[..., 0, 0].numel()
+    print("| | " + " | ".join(f"{100 * shift:g} cm" for shift in SHIFTS) + " | s a person and frame |")
+    print("|---" * (len(SHIFTS) + 2) + "|")
+    for row, name in enumerate(VARIANTS):
+        cells = [f"{value:.3f}" for value in iou[row].mean(-1)] + [f"{seconds[row] / asked:.3f}"]
+        print(f"| {name} | " + " | ".join(cells) + " |")
+
+
+if __name__ == "__main__":
+    main()

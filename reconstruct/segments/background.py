@@ -85,9 +85,7 @@ class Subtraction:
             raise InputError(f"{recording.source}: segmenter background: expected a camera that stands still")
         return Subtraction(background_of(recording.frames))
 
-    def learned(
-        self, frames: Sequence[UInt8[Tensor, "h w 3"]], prompts: Sequence[list[Prompt | None]]
-    ) -> Subtraction:
+    def learned(self, frames: Sequence[UInt8[Tensor, "h w 3"]], prompts: Sequence[list[Prompt | None]]) -> Subtraction:
         """With the background of these frames, where nobody is believed to be."""
         people = [around(asked, image[..., 0].float()) for image, asked in zip(frames, prompts, strict=True)]
         return Subtraction(background_of(frames, people))

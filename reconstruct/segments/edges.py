@@ -18,7 +18,7 @@ from fieldcast.reconstruct.segments.background import Background
 
 WINDOW = 7  # pixels a side, in which a person's colour is the mean
 APART = 20.0  # grey levels: colours nearer to each other say nothing of their shares
-KERNEL = (0.25, 0.5, 0.25)
+KERNEL = (0.15, 0.7, 0.15)
 
 
 def soft_shares(

@@ -1,9 +1,10 @@
 """GrabCut (Rother, Kolmogorov and Blake 2004) by OpenCV, one run a person, told what all frames say: no weights needed.
 
-GrabCut cuts a picture in two along its edges, by mixtures of colours that it fits to both sides, and keeps to what it is
-told for sure. What is told are log-odds: how far a pixel is from where the person is believed to be, how usual its
-colour is for this person over all frames, and for the background (that of a camera that stands still, pixel by pixel;
-otherwise that of the person's surroundings in this frame). What two people claim goes to whose odds are higher.
+GrabCut cuts a picture in two along its edges, by mixtures of colours that it fits to both sides, and keeps to what it
+is told for sure. What is told follows from log-odds: how far a pixel is from where the person is believed to be, how
+usual its colour is for this person over all frames, and how usual for the background (pixel by pixel, if the camera
+stands still; otherwise in the person's surroundings in this frame). What two people claim goes to whoever has the
+higher odds.
 
 Letters: P people, H by W pixels.
 """
@@ -25,8 +26,8 @@ from fieldcast.reconstruct.segments.regions import distances
 from fieldcast.reconstruct.segments.segmenter import HIDDEN, Prompt, labels_of, logits_of
 
 # Lengths are in statures: 0.01 is 1.75 cm of somebody who is seen whole.
-EDGE, SLOPE = 0.02, 0.025  # where a person may as well be as not, and over how much more the odds fall e-fold
-LEAST_PRIOR, MOST_PRIOR = -8.0, 2.0
+EDGE, SLOPE = 0.01, 0.015  # where a person may as well be as not, and over how much more the odds fall e-fold
+LEAST_PRIOR, MOST_PRIOR = -8.0, 3.0
 CERTAIN = 2.0  # log-odds beyond which GrabCut is told for sure
 OWN, OTHER = 0.02, 0.03  # colours are learned nearer to a person than that, and farther from all others
 INNER, OUTER = 0.04, 0.25  # those of the surroundings between these
@@ -61,9 +62,7 @@ class GrabCut:
         colours = [colours_of(zip(frames, masks, strict=True)) for masks in zip(*reliable, strict=True)]
         return replace(self, known=Known(tuple(colours), background))
 
-    def reliable(
-        self, image: UInt8[Tensor, "h w 3"], prompts: list[Prompt | None]
-    ) -> Bool[Tensor, "p h w"]:
+    def reliable(self, image: UInt8[Tensor, "h w 3"], prompts: list[Prompt | None]) -> Bool[Tensor, "p h w"]:
         """Where each person is found, near to where it was looked for, and away from others."""
         labels, away = labels_of(self.segment(image, prompts)), distances(prompts, image[..., 0].float())
         return torch.stack(

@@ -9,6 +9,7 @@ Letters: P people, Q = P + 1 with the background, H by W pixels, T frames, N and
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,8 +31,8 @@ HIDDEN = -SURE
 class Prompt:
     """What is believed of a person in a picture.
 
-    mask: how much of each pixel shows the person, 0 to 1. box: left, top, right and bottom edge of what is seen, pixels.
-    positive: points that show the person; negative: points that do not; pixels.
+    mask: how much of each pixel shows the person, 0 to 1. box: left, top, right and bottom edge of what is seen.
+    positive: points that show the person; negative: points that do not. All are in pixels.
     """
 
     mask: Float[Tensor, "h w"]
@@ -45,9 +46,10 @@ class Segmenter(Protocol):
     """Finds people in a picture."""
 
     def segment(self, image: UInt8[Tensor, "h w 3"], prompts: list[Prompt | None]) -> Float[Tensor, "p h w"]:
-        """Log-odds of each person against the background, from -SURE to SURE; HIDDEN where the prompt is None.
+        """Log-odds of each person against the background, from -SURE to SURE.
 
-        The same picture and prompts give the same logits, and people in another order give theirs in that order.
+        Whoever has no prompt is HIDDEN all over, unless the segmenter needs none (masks). The same picture and prompts
+        give the same logits, and people in another order give theirs in that order.
         """
         ...
 
@@ -56,9 +58,7 @@ class Segmenter(Protocol):
 class Learner(Protocol):
     """A segmenter that does better once it has seen all frames: how people are dressed, what is behind them."""
 
-    def learned(
-        self, frames: Sequence[UInt8[Tensor, "h w 3"]], prompts: Sequence[list[Prompt | None]]
-    ) -> Segmenter:
+    def learned(self, frames: Sequence[UInt8[Tensor, "h w 3"]], prompts: Sequence[list[Prompt | None]]) -> Segmenter:
         """A segmenter for these people in these frames."""
         ...
 
@@ -83,9 +83,9 @@ def shares_of(logits: Float[Tensor, "p h w"]) -> Float[Tensor, "q h w"]:
 
 
 def logits_of(shares: Float[Tensor, "q h w"]) -> Float[Tensor, "p h w"]:
-    """The inverse of `shares_of`, within -SURE and SURE."""
-    least = 1e-9  # no logarithm of 0
-    return (shares[1:].clamp_min(least) / shares[:1].clamp_min(least)).log().clamp(-SURE, SURE)
+    """The inverse of `shares_of`, from -SURE to SURE; where nothing is the background's, who has more stays ahead."""
+    least = math.exp(-SURE)
+    return shares[1:].clamp_min(least).log() - shares[:1].clamp_min(least).log()
 
 
 def labels_of(logits: Float[Tensor, "p h w"]) -> UInt8[Tensor, "h w"]:
