@@ -65,12 +65,11 @@ class GrabCut:
     def reliable(self, image: UInt8[Tensor, "h w 3"], prompts: list[Prompt | None]) -> Bool[Tensor, "p h w"]:
         """Where each person is found, near to where it was looked for, and away from others."""
         labels, away = labels_of(self.segment(image, prompts)), distances(prompts, image[..., 0].float())
-        return torch.stack(
-            [
-                (labels == person + 1) & (away[person] < OWN) & (_without(away, person) > OTHER).all(0)
-                for person in range(len(prompts))
-            ]
-        )
+        masks = torch.zeros(away.shape, dtype=torch.bool)
+        for person in range(len(prompts)):
+            apart = (_without(away, person) > OTHER).all(0)
+            masks[person] = (labels == person + 1) & (away[person] < OWN) & apart
+        return masks
 
     def segment(self, image: UInt8[Tensor, "h w 3"], prompts: list[Prompt | None]) -> Float[Tensor, "p h w"]:
         """See `Segmenter`."""
@@ -81,13 +80,12 @@ class GrabCut:
         away = distances(prompts, image[..., 0].float())
         odds = odds_of(image, away, self.known)
         labels, best = torch.zeros_like(image[..., 0]), torch.full_like(odds[0], -torch.inf)
-        for person, prompt in enumerate(prompts):
-            if prompt is not None:
-                mine = cut(image, odds[person], away[person] < CROP, self.seed) & (odds[person] > best)
+        for person in range(len(prompts)):
+            around_it = away[person] < CROP
+            if bool(around_it.any()):
+                mine = cut(image, odds[person], around_it, self.seed) & (odds[person] > best)
                 labels[mine], best = person + 1, torch.where(mine, odds[person], best)
-        logits = logits_of(soft_shares(labels, len(prompts), image, self.known.background))
-        logits[[prompt is None for prompt in prompts]] = HIDDEN
-        return logits
+        return logits_of(soft_shares(labels, len(prompts), image, self.known.background))
 
 
 def odds_of(image: UInt8[Tensor, "h w 3"], away: Float[Tensor, "p h w"], known: Known) -> Float[Tensor, "p h w"]:

@@ -37,5 +37,8 @@ def stature(prompt: Prompt) -> float:
 
 def distances(prompts: list[Prompt | None], like: Float[Tensor, "h w"]) -> Float[Tensor, "p h w"]:
     """How far from each person each pixel is, in statures, negative within; infinitely far from who is hidden."""
-    far = torch.full_like(like, math.inf)
-    return torch.stack([far if p is None else nearness(p.mask) / max(stature(p), 1.0) for p in prompts])
+    away = torch.full((len(prompts), *like.shape), math.inf)
+    for person, prompt in enumerate(prompts):
+        if prompt is not None:
+            away[person] = nearness(prompt.mask) / max(stature(prompt), 1.0)
+    return away

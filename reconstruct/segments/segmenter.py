@@ -84,8 +84,8 @@ def shares_of(logits: Float[Tensor, "p h w"]) -> Float[Tensor, "q h w"]:
 
 def logits_of(shares: Float[Tensor, "q h w"]) -> Float[Tensor, "p h w"]:
     """The inverse of `shares_of`, from -SURE to SURE; where nothing is the background's, who has more stays ahead."""
-    least = math.exp(-SURE)
-    return shares[1:].clamp_min(least).log() - shares[:1].clamp_min(least).log()
+    background, people = shares[:1].clamp_min(math.exp(-SURE)).log(), shares[1:].clamp_min(math.exp(-2 * SURE)).log()
+    return (people - background).clamp_min(-SURE)
 
 
 def labels_of(logits: Float[Tensor, "p h w"]) -> UInt8[Tensor, "h w"]:
