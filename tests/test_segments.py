@@ -22,6 +22,7 @@ from fieldcast.errors import FieldcastError, InputError
 from fieldcast.fields.cameras import look_at, pinhole
 from fieldcast.reconstruct.bodies.makehuman import makehuman
 from fieldcast.reconstruct.recordings.recording import Person, Recording
+from fieldcast.reconstruct.segments import background as behind_people
 from fieldcast.reconstruct.segments.agreement import agreement, masks_of
 from fieldcast.reconstruct.segments.background import QUIET, Background, Subtraction, background_of
 from fieldcast.reconstruct.segments.canvas import MASK_LOGIT, Canvas
@@ -257,11 +258,12 @@ def test_a_square_that_moves_is_found_exactly() -> None:
         assert torch.equal(labels_of(logits), mask.to(torch.uint8))
 
 
-def test_evidence_is_the_ratio_of_a_normal_to_a_uniform_density() -> None:
+def test_evidence_is_the_ratio_of_a_normal_density_with_strangers_to_a_uniform_one() -> None:
     color, noise = torch.full((1, 1, 3), 100.0), torch.full((1, 1), 6.0)
     for pixel in ((100, 100, 100), (108, 95, 103), (110, 110, 90)):
         density = np.prod(stats.norm(100, 6).pdf(pixel))
-        expected = -math.log(density * 256**3)
+        share = behind_people.STRANGE
+        expected = -math.log((1 - share) * density * 256**3 + share)
         image = torch.tensor(pixel, dtype=torch.uint8).view(1, 1, 3)
         assert Background(color, noise).evidence(image).item() == pytest.approx(expected, abs=1e-4)
 
@@ -280,6 +282,13 @@ def test_where_people_always_are_the_background_is_unknown() -> None:
     background = background_of(frames, people)
     assert torch.equal(background.known, ~people[0])
     assert background.evidence(frames[0])[people[0]].eq(0).all()
+
+
+def test_of_many_frames_the_background_is_the_median_of_evenly_spaced_ones() -> None:
+    g = generator(8)
+    frames = [torch.randint(0, 256, (70, 5, 3), generator=g, dtype=torch.uint8) for _ in range(127)]
+    color = background_of(frames).color
+    assert torch.equal(color, torch.stack(frames[::2]).float().median(0).values)
 
 
 def test_a_background_needs_frames_and_a_camera_that_stands_still() -> None:

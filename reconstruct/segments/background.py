@@ -2,7 +2,8 @@
 
 The background is the median over frames of the pixels where nobody is believed to be; its noise is the median absolute
 deviation. A pixel's log-odds of showing something else follow from Bayes' rule: the background gives colours that are
-normally distributed, anything else gives all colours alike.
+normally distributed, anything else gives all colours alike; and so does the background now and then, since shadows fall
+on it and things are moved.
 
 Letters: T frames, P people, H by W pixels.
 """
@@ -24,7 +25,9 @@ from fieldcast.reconstruct.segments.segmenter import HIDDEN, SURE, Prompt
 
 QUIET = 3.0  # grey levels: the least noise that is believed, since videos are compressed
 DEVIATIONS = 1.4826  # the standard deviation of a normal distribution, by its median absolute deviation
-FRAMES = 3  # a median of fewer says nothing
+STRANGE = 0.02  # the share of the background's pixels that have any colour at all
+FRAMES, MOST = 3, 64  # a median of fewer says nothing, and more frames say nothing new
+BAND = 32  # rows at a time, so that large videos fit into memory
 AROUND = 0.05  # statures around people that are not taken for background
 REACH = 0.12  # statures from where somebody is believed to be, beyond which nobody is found
 
@@ -44,7 +47,8 @@ class Background:
         """Log-odds, from -SURE to SURE, of something before the background; 0 where that is unknown."""
         sigma = torch.where(self.known, self.noise, torch.ones_like(self.noise))
         square = (image.float() - self.color).square().sum(-1) / sigma.square()
-        odds = square / 2 + 3 * (sigma * math.sqrt(2 * math.pi) / 256).log()
+        usual = math.log(1 - STRANGE) - square / 2 - 3 * (sigma * math.sqrt(2 * math.pi) / 256).log()
+        odds = -torch.logaddexp(usual, torch.full_like(usual, math.log(STRANGE)))
         return torch.where(self.known, odds, torch.zeros_like(odds)).clamp(-SURE, SURE)
 
 
@@ -58,13 +62,24 @@ def background_of(
     """
     if len(frames) < FRAMES:
         raise InputError(f"background: expected at least {FRAMES} frames, found {len(frames)}")
-    stack = torch.stack(list(frames)).float()
-    if people is not None:
-        stack = stack.masked_fill(torch.stack(list(people))[..., None], math.nan)
+    chosen = torch.linspace(0, len(frames) - 1, min(len(frames), MOST)).round().long().tolist()
+    bands = []
+    for row in range(0, frames[0].shape[0], BAND):
+        rows = slice(row, row + BAND)
+        stack = torch.stack([frames[t][rows] for t in chosen]).float()
+        if people is not None:
+            stack[torch.stack([people[t][rows] for t in chosen])] = math.nan
+        bands.append(_median(stack))
+    color, noise = (torch.cat(parts) for parts in zip(*bands, strict=True))
+    return Background(color, noise)
+
+
+def _median(stack: Float[Tensor, "t h w 3"]) -> tuple[Float[Tensor, "h w 3"], Float[Tensor, "h w"]]:
+    """Colour and noise of pixels, without those that are NaN."""
     color = stack.nanmedian(0).values
     spread = (stack - color).abs().nanmedian(0).values
     noise = (DEVIATIONS * spread).amax(-1).clamp_min(QUIET)
-    return Background(color.nan_to_num(), noise.nan_to_num(nan=math.inf))
+    return color.nan_to_num(), noise.nan_to_num(nan=math.inf)
 
 
 def around(prompts: list[Prompt | None], like: Float[Tensor, "h w"]) -> Bool[Tensor, "h w"]:
