@@ -149,10 +149,10 @@ def _padded(rest: Points, faces: Int64[np.ndarray, "f 3"], covered: Covered, out
     long = 0.010 * step(1.56 - y, 0.08) if outfit.hair == "long" else 0.0
     out = np.max(
         [
-            covered.hair * (0.024 + long + 0.5 * folds),
-            covered.shirt * (0.009 + outfit.loose + folds),
-            covered.bottom * (0.008 + 0.6 * outfit.loose + 0.008 * step(0.45 - y, 0.4) + folds),
-            covered.shoes * 0.011,
+            covered.hair * (0.028 + long + 0.5 * folds),
+            covered.shirt * (0.012 + outfit.loose + folds),
+            covered.bottom * (0.011 + 0.6 * outfit.loose + 0.008 * step(0.45 - y, 0.4) + folds),
+            covered.shoes * 0.012,
         ],
         axis=0,
     )

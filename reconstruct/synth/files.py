@@ -55,8 +55,8 @@ def write_synthetic(scene: Synthetic, folder: Path, wanted: dict[str, Any], forc
         (truth / "wanted.json").write_text(json.dumps(wanted, indent=1) + "\n", encoding="utf-8")
         (truth / "surfaces").mkdir()
         for worn in scene.surfaces:
-            arrays = {"vertices": worn.vertices, "faces": worn.faces.astype(np.int32), "colors": worn.colors}
-            np.savez(truth / "surfaces" / f"{worn.name}.npz", **arrays)
+            file, faces = truth / "surfaces" / f"{worn.name}.npz", worn.faces.astype(np.int32)
+            np.savez(file, vertices=worn.vertices, faces=faces, colors=worn.colors)
         _write_views(scene.views, truth / "views", scene.truth.fps)
         save_mp4(preview(scene), truth / "preview.mp4", scene.truth.fps)
 
@@ -79,8 +79,9 @@ def _write_recording(recording: Recording, folder: Path, images: str = "images")
     (folder / "people").mkdir()
     people = []
     for person in recording.people:
-        arrays = {name: getattr(person, name).numpy() for name in PARAMETERS}
-        np.savez(folder / "people" / f"{person.name}.npz", **arrays)
+        shape, pose, place, present = (getattr(person, name).numpy() for name in PARAMETERS)
+        file = folder / "people" / f"{person.name}.npz"
+        np.savez(file, shape=shape, pose=pose, place=place, present=present)
         people.append({"name": person.name, "body": person.body.name, "params": f"people/{person.name}.npz"})
     _write_json(folder, {"up": list(recording.up), "fps": recording.fps, "frames": frames, "people": people})
 

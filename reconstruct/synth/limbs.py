@@ -1,7 +1,7 @@
 """How the two bones of a limb turn so that its end is where it is wanted, by the law of cosines.
 
-A limb goes from its start (hip, shoulder) by its hinge (knee, elbow) to its end (ankle, wrist). It bends about one axis,
-that about which it is bent at rest, so that knees and elbows never bend the wrong way.
+A limb goes from its start (hip, shoulder) by its hinge (knee, elbow) to its end (ankle, wrist). It bends about one
+axis, that about which it is bent at rest, so that knees and elbows never bend the wrong way.
 
 Letters: T frames. Turns are rotation matrices, world_from_rest. Metres and radians.
 """
@@ -31,11 +31,11 @@ class Limb:
 
     @property
     def upper(self) -> Place:
-        return self.hinge - self.start
+        return np.asarray(self.hinge - self.start)
 
     @property
     def lower(self) -> Place:
-        return self.end - self.hinge
+        return np.asarray(self.end - self.hinge)
 
     @property
     def length(self) -> float:

@@ -68,9 +68,7 @@ class Rig:
         return float(self["head"][1] / 1.56)
 
 
-def perform(
-    body: Body, shape: Float[Tensor, " s"], plan: Plan
-) -> tuple[Float[Tensor, "t j 3"], Float[Tensor, "t 3"]]:
+def perform(body: Body, shape: Float[Tensor, " s"], plan: Plan) -> tuple[Float[Tensor, "t j 3"], Float[Tensor, "t 3"]]:
     """The pose and the place of a body that does what is planned."""
     rig = Rig.of(body, shape)
     gait = walk(plan.path, plan.times, 0.2 * rig.size)
@@ -115,7 +113,7 @@ def _leg(rig: Rig, local: Float64[np.ndarray, "t j 3 3"], pelvis: Places, gait: 
     limb = rig.limb(thigh, calf, foot)
     turned = about("y", gait.headings[:, side])
     rolled = turned @ about("x", gait.pitch[:, side])
-    flat = np.stack([gait.feet[:, side, 0], 0 * gait.phase, gait.feet[:, side, 1]], -1) + [0, limb.end[1], 0]
+    flat = np.stack([gait.feet[:, side, 0], np.full_like(gait.phase, limb.end[1]), gait.feet[:, side, 1]], -1)
     toes, heel = rig[ball] - limb.end, np.array([0, -limb.end[1], -0.05 * rig.size])
     pivot = np.where(gait.pitch[:, side, None] > 0, toes, heel)  # that of both which is on the ground
     ankle = flat + _by(turned, pivot) - _by(rolled, pivot) + gait.lift[:, side, None] * [0, 1, 0]
@@ -140,9 +138,7 @@ def _arm(rig: Rig, local: Float64[np.ndarray, "t j 3 3"], pelvis: Places, plan: 
     _set(rig, local, names[:2], chest, (upper, lower))
 
 
-def _shoulder(
-    rig: Rig, local: Float64[np.ndarray, "t j 3 3"], pelvis: Places, name: str
-) -> tuple[Turns, Places]:
+def _shoulder(rig: Rig, local: Float64[np.ndarray, "t j 3 3"], pelvis: Places, name: str) -> tuple[Turns, Places]:
     """How the joint above an arm is turned in the world, and where the arm begins."""
     chain, joint = [], rig.number(name)
     while joint >= 0:

@@ -47,9 +47,7 @@ def noisy(person: Person, noise: Noise, fps: float, rng: np.random.Generator) ->
     return replace(person, shape=shape, pose=pose, place=person.place + torch.from_numpy(moved).float())
 
 
-def _independent(
-    shape: tuple[int, ...], fps: float, rng: np.random.Generator
-) -> Float64[np.ndarray, "..."]:
+def _independent(shape: tuple[int, ...], fps: float, rng: np.random.Generator) -> Float64[np.ndarray, "..."]:
     """Of variance 1, each number by itself."""
     return rng.standard_normal(shape)
 

@@ -50,7 +50,8 @@ def draw_look(number: int, rng: np.random.Generator) -> Look:
 
 
 def _hsv(hue: float, saturation: float, value: float) -> Color:
-    return colorsys.hsv_to_rgb(hue, saturation, value)
+    r, g, b = colorsys.hsv_to_rgb(hue, saturation, value)
+    return r, g, b
 
 
 def paint(covered: Covered, look: Look) -> UInt8[np.ndarray, "v 3"]:

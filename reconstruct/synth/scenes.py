@@ -5,7 +5,7 @@ Letters: P people, T frames, S numbers of shape.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
@@ -45,7 +45,7 @@ class Wanted:
     closeness: float | None = None
     fps: float = 24.0
     camera: str = "static"
-    noise: Noise = Noise()
+    noise: Noise = field(default_factory=Noise)
     masks: bool = False
     seed: int = 0
 
@@ -138,7 +138,7 @@ def _actor(body: Body, scene: Script, number: int, plan: Plan, rng: np.random.Ge
     if scene.bottoms:
         bottom = scene.bottoms[min(number, len(scene.bottoms) - 1)]
     sleeves = str(rng.choice(list(SLEEVES)))
-    outfit = Outfit(bottom, sleeves, ("long", "short")[number % 2], float(rng.uniform(0.002, 0.007)))
+    outfit = Outfit(bottom, sleeves, ("long", "short")[number % 2], float(rng.uniform(0.004, 0.011)))
     clothed = clothe(body, shape, outfit)
     pose, place = perform(body, shape, plan)
     person = Person(NAMES[number], body, shape, pose, place, torch.ones(len(pose), dtype=torch.bool))
@@ -165,7 +165,5 @@ def _truth(wanted: Wanted, people: list[Person], cameras: Cameras, shots: list[S
 
 def _given(wanted: Wanted, truth: Recording) -> Recording:
     """What somebody would have who filmed this."""
-    guessed = [
-        noisy(person, wanted.noise, wanted.fps, _rng(wanted, 20 + i)) for i, person in enumerate(truth.people)
-    ]
+    guessed = [noisy(person, wanted.noise, wanted.fps, _rng(wanted, 20 + i)) for i, person in enumerate(truth.people)]
     return replace(truth, people=tuple(guessed), labels=truth.labels if wanted.masks else None)

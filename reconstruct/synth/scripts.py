@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from jaxtyping import Float64
@@ -20,6 +20,7 @@ from fieldcast.reconstruct.synth.motions import Plan
 from fieldcast.reconstruct.synth.steps import Path, Times
 
 SLANT = math.radians(14)  # of paths against the picture, so that depth changes
+BROAD = math.radians(38)  # of those who are to hide somebody: what is seen of them is broader
 PEOPLE = 4
 
 
@@ -43,7 +44,9 @@ def script(name: str) -> Script:
     return SCENES[name]
 
 
-def _loop(center: tuple[float, float], along: float, across: float, pace: float, shift: float = 0.0) -> Path:
+def _loop(
+    center: tuple[float, float], along: float, across: float, pace: float, shift: float = 0.0, slant: float = SLANT
+) -> Path:
     """Round and round on an ellipse, whose point nearest to the origin is passed at time `shift`, at `pace` m/s.
 
     across: half its width along z, with the sign of the side on which it lies; along: half its length along x, with
@@ -54,12 +57,12 @@ def _loop(center: tuple[float, float], along: float, across: float, pace: float,
     def position(times: Times) -> Float64[np.ndarray, "t 2"]:
         turn = rate * (times - shift)
         flat = np.stack([center[0] + along * np.sin(turn), center[1] - across * np.cos(turn)], -1)
-        c, s = math.cos(SLANT), math.sin(SLANT)
+        c, s = math.cos(slant), math.sin(slant)
         return np.asarray(flat @ np.array([[c, s], [-s, c]]))
 
     def heading(times: Times) -> Times:
         turn = rate * (times - shift)
-        return np.asarray(np.unwrap(np.arctan2(along * np.cos(turn), across * np.sin(turn))) - SLANT)
+        return np.asarray(np.unwrap(np.arctan2(along * np.cos(turn), across * np.sin(turn))) - slant)
 
     return Path(position, heading)
 
@@ -119,7 +122,7 @@ def _waving(plan: Plan, side: int) -> Plan:
     hands, reaching = plan.hands.copy(), plan.reaching.copy()
     hands[:, side] = base + (sign * 0.42 + wave)[:, None] * across + 0.15 * ahead
     reaching[:, side] = _eased(plan.times, plan.times[0] - 0.3, 0.9)
-    return Plan(plan.times, plan.path, hands, reaching, plan.gaze, plan.lean)
+    return replace(plan, hands=hands, reaching=reaching)
 
 
 def _embrace(times: Times, people: int, closeness: float, rng: np.random.Generator) -> list[Plan]:
@@ -147,13 +150,12 @@ def _hug(times: Times, middle: tuple[float, float], closeness: float, rng: np.ra
         reaching = _eased(times, meet - 0.45 * (meet - start), meet + 0.12 * long)
         hands = _behind(path, other, times, height, reaching)
         lean = plan.lean + math.radians(5) * reaching
-        plans.append(Plan(times, path, hands, np.stack([reaching, reaching], 1), 0.3 * plan.gaze, lean))
+        both = np.stack([reaching, reaching], 1)
+        plans.append(replace(plan, hands=hands, reaching=both, gaze=0.3 * plan.gaze, lean=lean))
     return plans
 
 
-def _approach(
-    middle: tuple[float, float], side: int, closeness: float, way: float, when: tuple[float, float]
-) -> Path:
+def _approach(middle: tuple[float, float], side: int, closeness: float, way: float, when: tuple[float, float]) -> Path:
     """Along a slanted line to `closeness` / 2 before the middle, a little to the right, so that heads pass."""
     ahead = np.array([-side * math.cos(SLANT), -side * -math.sin(SLANT)])
     right = np.array([-ahead[1], ahead[0]])
@@ -167,9 +169,7 @@ def _approach(
     return Path(position, lambda times: np.full(len(times), angle))
 
 
-def _behind(
-    path: Path, other: Path, times: Times, height: float, reaching: Times
-) -> Float64[np.ndarray, "t 2 3"]:
+def _behind(path: Path, other: Path, times: Times, height: float, reaching: Times) -> Float64[np.ndarray, "t 2 3"]:
     """Where hands go that hold somebody else: first beside, then behind their back."""
     here, there = path.position(times), other.position(times)
     heading = path.heading(times)
@@ -187,13 +187,18 @@ def _behind(
 
 def _occlude(times: Times, people: int, closeness: float, rng: np.random.Generator) -> list[Plan]:
     """The first one stands sideways; the others pass in front, close, one after the other, each way."""
-    plans = [_idle(times, _spot(0, 0, lambda t: np.full(len(t), math.pi / 2 - SLANT)), rng)]
+    plans = [replace(_idle(times, _spot(0, 0, _sideways), rng), gaze=np.zeros(len(times)))]
     for i in range(1, people):
-        lane = closeness + (0.6 + closeness) * (i - 1)
+        lane, pace = closeness + (0.6 + closeness) * (i - 1), rng.uniform(1.0, 1.2)
         along = 1.25 if i % 2 else -1.25
-        path = _loop((0.0, lane + 0.3), along, 0.3, rng.uniform(1.0, 1.2), 0.0 if i == 1 else rng.uniform(-0.6, 0.6))
-        plans.append(_idle(times, path, rng))
+        late = -lane * math.tan(BROAD) / pace  # so that they are before the first one in the middle of the clip
+        shift = late if i == 1 else rng.uniform(-0.6, 0.6)
+        plans.append(_idle(times, _loop((0.0, lane + 0.3), along, 0.3, pace, shift, BROAD), rng))
     return plans
+
+
+def _sideways(times: Times) -> Times:
+    return np.full(len(times), math.pi / 2)
 
 
 def _eased(x: Times, start: float, end: float) -> Times:

@@ -96,9 +96,7 @@ class Moment:
         color[hit] = np.einsum("rk,rkc->rc", weights, self.colors[face[hit]])
         return color, np.where(hit, self.label[face], 0), t
 
-    def _room(
-        self, points: Float64[np.ndarray, "r 3"], side: Int64[np.ndarray, " r"]
-    ) -> Float64[np.ndarray, "r 3"]:
+    def _room(self, points: Float64[np.ndarray, "r 3"], side: Int64[np.ndarray, " r"]) -> Float64[np.ndarray, "r 3"]:
         """The room, darker on the floor about people."""
         color = self.room.color(points, side)
         floor = side == FLOOR

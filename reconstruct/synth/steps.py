@@ -78,9 +78,7 @@ def _phases(speed: Times) -> Times:
     return np.asarray(phases * total / max(phases[-1], 1e-9) if phases[-1] > 0.5 else 0 * phases)
 
 
-def _foot(
-    path: Path, plan: tuple[Times, Times], phase: Times, side: int, width: float
-) -> tuple[Ground, Times, Times]:
+def _foot(path: Path, plan: tuple[Times, Times], phase: Times, side: int, width: float) -> tuple[Ground, Times, Times]:
     """Where a foot is, how it is turned and how high it is carried. side: 0 left, 1 right."""
     step = np.floor((phase - side) / 2)  # the pair of steps that is under way
     own = phase - side - 2 * step
