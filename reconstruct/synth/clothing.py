@@ -25,6 +25,7 @@ Points = Float64[np.ndarray, "v 3"]
 LEGS = ("thigh", "calf", "foot", "ball")
 HEMS = {"trousers": 0.085, "shorts": 0.50, "skirt": 0.42, "gown": 0.10}
 FLARES = {"skirt": 0.20, "gown": 0.28}  # half the width at the hem
+QUARTER = np.pi / 2
 WAIST = 0.97
 SLEEVES = {"short": 0.62, "long": 1.9, "none": 0.06}  # 1 at the elbow, 2 at the wrist
 
@@ -150,8 +151,8 @@ def _padded(rest: Points, faces: Int64[np.ndarray, "f 3"], covered: Covered, out
     out = np.max(
         [
             covered.hair * (0.028 + long + 0.5 * folds),
-            covered.shirt * (0.012 + outfit.loose + folds),
-            covered.bottom * (0.011 + 0.6 * outfit.loose + 0.008 * step(0.45 - y, 0.4) + folds),
+            covered.shirt * (0.015 + outfit.loose + folds),
+            covered.bottom * (0.014 + 0.6 * outfit.loose + 0.008 * step(0.45 - y, 0.4) + folds),
             covered.shoes * 0.012,
         ],
         axis=0,
@@ -177,18 +178,13 @@ def _skirted(
         angle = np.arctan2(dressed[:, 2] - axis[:, 2], sign * (dressed[:, 0] - axis[:, 0]))
         wide = 0.165 + (FLARES[outfit.bottom] - 0.165) * down + 0.006 * np.sin(9 * angle)
         # Around the leg, the outer half turn becomes the outline, and the inner one the plane between the legs.
-        outer = np.clip(angle, -math_half(), math_half()) * (1 - 1e-3)
-        inside = np.clip(np.abs(angle) / math_half() - 1, 0, 1)
+        outer = np.clip(angle, -QUARTER, QUARTER) * (1 - 1e-3)
+        inside = np.clip(np.abs(angle) / QUARTER - 1, 0, 1)
         x = np.where(inside > 0, 0.002, wide * np.cos(outer) + 0.002)
         z = np.where(inside > 0, np.sign(angle) * (1 - inside), np.sin(outer)) * 0.85 * wide
         wanted = np.stack([sign * x, dressed[:, 1], z + axis[:, 2]], -1)
         moved = np.where(own[:, None], dressed + much[:, None] * (wanted - dressed), moved)
     return moved, _shared(body, weights, moved[:, 0] / 0.16, much, down)
-
-
-def math_half() -> float:
-    """A quarter turn."""
-    return float(np.pi / 2)
 
 
 def _leg_axis(body: Body, side: str, level: Amount, dressed: Points) -> Points:

@@ -129,7 +129,7 @@ def _arm(rig: Rig, local: Float64[np.ndarray, "t j 3 3"], pelvis: Places, plan: 
     limb, sign = rig.limb(*names), 1 - 2 * side
     chest, start = _shoulder(rig, local, pelvis, names[0])
     swing = math.radians(4) + sign * math.radians(24) * gait.effort * np.cos(math.pi * gait.phase)
-    down = np.stack([np.full_like(swing, sign * 0.2), -np.cos(swing), np.sin(swing)], -1)
+    down = np.stack([np.full_like(swing, sign * 0.16), -np.cos(swing), np.sin(swing)], -1)
     hanging = start + (0.94 - 0.03 * gait.effort[:, None]) * limb.length * _each(chest, unit(down))
     much = plan.reaching[:, side, None]
     target = hanging + much * (plan.hands[:, side] - hanging)

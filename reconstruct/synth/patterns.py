@@ -50,8 +50,8 @@ def draw_look(number: int, rng: np.random.Generator) -> Look:
 
 
 def _hsv(hue: float, saturation: float, value: float) -> Color:
-    r, g, b = colorsys.hsv_to_rgb(hue, saturation, value)
-    return r, g, b
+    color: Color = colorsys.hsv_to_rgb(hue, saturation, value)
+    return color
 
 
 def paint(covered: Covered, look: Look) -> UInt8[np.ndarray, "v 3"]:

@@ -138,7 +138,7 @@ def _actor(body: Body, scene: Script, number: int, plan: Plan, rng: np.random.Ge
     if scene.bottoms:
         bottom = scene.bottoms[min(number, len(scene.bottoms) - 1)]
     sleeves = str(rng.choice(list(SLEEVES)))
-    outfit = Outfit(bottom, sleeves, ("long", "short")[number % 2], float(rng.uniform(0.004, 0.011)))
+    outfit = Outfit(bottom, sleeves, ("long", "short")[number % 2], float(rng.uniform(0.005, 0.013)))
     clothed = clothe(body, shape, outfit)
     pose, place = perform(body, shape, plan)
     person = Person(NAMES[number], body, shape, pose, place, torch.ones(len(pose), dtype=torch.bool))

@@ -22,6 +22,10 @@ from fieldcast.reconstruct.synth.steps import Path, Times
 SLANT = math.radians(14)  # of paths against the picture, so that depth changes
 BROAD = math.radians(38)  # of those who are to hide somebody: what is seen of them is broader
 PEOPLE = 4
+ASIDE = 0.06  # of the middle, to the right: how far who hugs stands, so that heads pass
+HOLD = (0.22, 0.10)  # where hands hold: beside the middle of the other, and behind it
+WIDE = 0.42  # and beside it while they come
+HOLDS = {-1: 1.42, 1: 1.05}  # heights of hands that hold somebody: over the shoulders, and round the waist
 
 
 @dataclass(frozen=True)
@@ -62,7 +66,10 @@ def _loop(
 
     def heading(times: Times) -> Times:
         turn = rate * (times - shift)
-        return np.asarray(np.unwrap(np.arctan2(along * np.cos(turn), across * np.sin(turn))) - slant)
+        c, s, flat = np.cos(turn), np.sin(turn), abs(across / along)
+        # How far the way has turned: the angle of (c, flat s), counted on from turn to turn.
+        turned = turn + np.arctan2((flat - 1) * s * c, c * c + flat * s * s)
+        return np.asarray(math.copysign(1, along) * (math.pi / 2 - math.copysign(1, across) * turned) - slant)
 
     return Path(position, heading)
 
@@ -146,10 +153,10 @@ def _hug(times: Times, middle: tuple[float, float], closeness: float, rng: np.ra
     for side in (-1, 1):
         path = _approach(middle, side, closeness, way, (start, meet))
         plan, other = _idle(times, path, rng), _approach(middle, -side, closeness, way, (start, meet))
-        height = 1.30 if side < 0 else 1.08
+        height = HOLDS[side]
         reaching = _eased(times, meet - 0.45 * (meet - start), meet + 0.12 * long)
         hands = _behind(path, other, times, height, reaching)
-        lean = plan.lean + math.radians(5) * reaching
+        lean = plan.lean + math.radians(2) * reaching
         both = np.stack([reaching, reaching], 1)
         plans.append(replace(plan, hands=hands, reaching=both, gaze=0.3 * plan.gaze, lean=lean))
     return plans
@@ -159,7 +166,7 @@ def _approach(middle: tuple[float, float], side: int, closeness: float, way: flo
     """Along a slanted line to `closeness` / 2 before the middle, a little to the right, so that heads pass."""
     ahead = np.array([-side * math.cos(SLANT), -side * -math.sin(SLANT)])
     right = np.array([-ahead[1], ahead[0]])
-    end = np.array(middle) - closeness / 2 * ahead + 0.05 * right
+    end = np.array(middle) - closeness / 2 * ahead + ASIDE * right
     angle = math.atan2(ahead[0], ahead[1])
 
     def position(times: Times) -> Float64[np.ndarray, "t 2"]:
@@ -177,10 +184,11 @@ def _behind(path: Path, other: Path, times: Times, height: float, reaching: Time
     across = np.stack([np.cos(heading), -np.sin(heading)], -1)
     hands = []
     for sign in (1, -1):
-        out = 0.36 - 0.34 * _eased(reaching, 0.5, 1.0)
-        deep = 0.02 + 0.08 * reaching
+        out = WIDE - (WIDE - HOLD[0]) * _eased(reaching, 0.5, 1.0)
+        deep = HOLD[1] * reaching
         near = np.minimum(((there - here) * ahead).sum(-1), 0.5)
-        ground = here + (near + deep)[:, None] * ahead + (sign * out)[:, None] * across
+        beside = 2 * ASIDE + sign * out  # the other one stands to the left
+        ground = here + (near + deep)[:, None] * ahead + beside[:, None] * across
         hands.append(np.stack([ground[:, 0], np.full(len(times), height), ground[:, 1]], -1))
     return np.stack(hands, 1)
 
@@ -210,6 +218,6 @@ def _eased(x: Times, start: float, end: float) -> Times:
 SCENES = {
     "cross": Script(_cross, 0.6),
     "turn": Script(_turn, 0.8),
-    "embrace": Script(_embrace, 0.3),
+    "embrace": Script(_embrace, 0.38),
     "occlude": Script(_occlude, 0.5, bottoms=("trousers", "gown"), stature=(0.9, -1.0)),
 }

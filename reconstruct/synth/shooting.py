@@ -18,7 +18,7 @@ from fieldcast.fields.cameras import Cameras, look_at, pinhole
 
 FOV = math.radians(40)
 HEIGHT, AIM = 1.35, 0.88  # of the camera and of what it looks at
-NEAREST, FARTHEST = 2.4, 5.5
+NEAREST, FARTHEST = 2.4, 8.0
 MARGIN = 0.9  # of the half picture, that people fill
 AZIMUTHS = (45.0, 90.0, 180.0, 270.0)  # degrees, of the held-out cameras
 UP = torch.tensor([0.0, 1.0, 0.0])

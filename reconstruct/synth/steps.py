@@ -4,7 +4,7 @@ A path says where somebody is on the ground and which way they face, at any time
 alternate as their phase goes up: by 1 a step, faster where people are faster. Left feet swing while the phase is in
 [2k, 2k + 1], right ones in [2k + 1, 2k + 2], SWING of it each, so that for a while both stand.
 
-Letters: T times in seconds. Metres, radians. Heading 0 faces +z; it grows towards +x.
+Letters: T times in seconds, D closer ones. Metres, radians. Heading 0 faces +z; it grows towards +x.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from jaxtyping import Float64
 from scipy.interpolate import PchipInterpolator
 
 Times = Float64[np.ndarray, " t"]
+Dense = Float64[np.ndarray, " d"]
 Ground = Float64[np.ndarray, "t 2"]
 
 CADENCE = 1.85  # steps a second at 1.2 m/s; it goes with the root of the speed, as step length does
@@ -64,13 +65,13 @@ def walk(path: Path, times: Times, width: float) -> Gait:
     return Gait(phase, effort, feet, headings, pitch, lift * np.maximum(effort, 0.5)[:, None])
 
 
-def _speed(path: Path, dense: Times) -> Times:
+def _speed(path: Path, dense: Dense) -> Dense:
     """How fast somebody moves and turns, together, in metres a second."""
     moved = np.hypot(*np.gradient(path.position(dense), 1 / RATE, axis=0).T)
     return np.asarray(np.hypot(moved, TURNING * np.gradient(path.heading(dense), 1 / RATE)))
 
 
-def _phases(speed: Times) -> Times:
+def _phases(speed: Dense) -> Dense:
     """The phase at each moment, ending on a whole number, so that who stops has both feet on the ground."""
     rate = CADENCE * np.sqrt(speed / 1.2)
     phases = np.cumsum(rate) / RATE
@@ -78,7 +79,7 @@ def _phases(speed: Times) -> Times:
     return np.asarray(phases * total / max(phases[-1], 1e-9) if phases[-1] > 0.5 else 0 * phases)
 
 
-def _foot(path: Path, plan: tuple[Times, Times], phase: Times, side: int, width: float) -> tuple[Ground, Times, Times]:
+def _foot(path: Path, plan: tuple[Dense, Dense], phase: Times, side: int, width: float) -> tuple[Ground, Times, Times]:
     """Where a foot is, how it is turned and how high it is carried. side: 0 left, 1 right."""
     step = np.floor((phase - side) / 2)  # the pair of steps that is under way
     own = phase - side - 2 * step
@@ -90,7 +91,7 @@ def _foot(path: Path, plan: tuple[Times, Times], phase: Times, side: int, width:
 
 
 def _planted(
-    path: Path, plan: tuple[Times, Times], phase: Times, side: int, width: float
+    path: Path, plan: tuple[Dense, Dense], phase: Times, side: int, width: float
 ) -> Float64[np.ndarray, "t 3"]:
     """x, z and heading of a foot that stands: beside the body when that is right above it."""
     dense, phases = plan
