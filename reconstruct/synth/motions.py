@@ -22,6 +22,7 @@ from fieldcast.reconstruct.synth.limbs import Limb, Place, Places, Turns, about,
 from fieldcast.reconstruct.synth.steps import Gait, Path, walk
 
 SIDES = ("l", "r")
+FOLD = 0.8  # radians, of hands that reach, inwards
 SOLE = 0.012  # what shoes add below the foot
 
 
@@ -135,7 +136,8 @@ def _arm(rig: Rig, local: Float64[np.ndarray, "t j 3 3"], pelvis: Places, plan: 
     target = hanging + much * (plan.hands[:, side] - hanging)
     back, out = _by(chest, np.array([0.25 * sign, 0, -1.0])), _by(chest, np.array([0.9 * sign, -0.7, -0.25]))
     upper, lower = reach(limb, start, target, back + much * (out - back))
-    _set(rig, local, names[:2], chest, (upper, lower))
+    held = about("y", -sign * FOLD * plan.reaching[:, side]) @ lower  # a hand that reaches closes round what it holds
+    _set(rig, local, names, chest, (upper, lower, held))
 
 
 def _shoulder(rig: Rig, local: Float64[np.ndarray, "t j 3 3"], pelvis: Places, name: str) -> tuple[Turns, Places]:

@@ -89,7 +89,7 @@ def _skin(places: Points, look: Look) -> Colors:
     ):
         inside: Bool[np.ndarray, " v"] = ((aside - center[0]) / size[0]) ** 2 + ((y - center[1]) / size[1]) ** 2 < 1
         color[inside & front] = paint
-    return color
+    return np.asarray(color)
 
 
 def _cloth(places: Points, colors: tuple[Color, Color], pattern: str) -> Colors:

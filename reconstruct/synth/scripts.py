@@ -136,10 +136,10 @@ def _embrace(times: Times, people: int, closeness: float, rng: np.random.Generat
     """Two walk up to each other and hug, and so do two others; somebody who is left over stands by and waves."""
     plans, pairs = [], people // 2
     for pair in range(pairs):
-        middle = ((pair - (pairs - 1) / 2) * 1.3, -0.5 * pair)
+        middle = ((pair - (pairs - 1) / 2) * 1.3, -0.8 * pair)
         plans += _hug(times, middle, closeness, rng)
     if people % 2:
-        by = _idle(times, _spot(0.95 * (pairs > 0), -0.55, lambda t: np.full(len(t), -0.5)), rng)
+        by = _idle(times, _spot(0.95 * (pairs > 0), -0.8, lambda t: np.full(len(t), -0.5)), rng)
         plans.append(_waving(by, 0))
     return plans
 
