@@ -31,8 +31,8 @@ HOLDS = {-1: 1.42, 1: 1.05}  # heights of hands that hold somebody: over the sho
 @dataclass(frozen=True)
 class Script:
     """plan: what the people do, from the times, how many they are, how close, and who decides what is left open.
-    closeness: what is usual between the middles of two people where they are nearest. garments: what somebody wears
-    in this scene, whatever else is drawn for them. stature: shape numbers 0 that are prescribed.
+    closeness: what is usual between the middles of two people where they are nearest. bottoms, stature: what the first
+    people wear below and their first number of shape, where the scene needs that; the last ones hold for all after.
     """
 
     plan: Callable[[Times, int, float, np.random.Generator], list[Plan]]
