@@ -65,23 +65,28 @@ def read_recording(
 
 def write_recording(recording: Recording, folder: Path, force: bool = False) -> None:
     """Writes the folder of a recording, whole or not at all. force: what is there already is replaced."""
+    with atomic_folder(folder, force) as stump:
+        fill(recording, stump)
+
+
+def fill(recording: Recording, folder: Path) -> None:
+    """Writes what a recording is into a folder that is there, and has none in it."""
     if recording.cameras.distortion is not None:
         raise InputError(f"{folder}: scene.json has no place for the distortion of lenses; undistort the frames first")
-    with atomic_folder(folder, force) as stump:
-        (stump / "images").mkdir()
-        for i, frame in enumerate(recording.frames):
-            Image.fromarray(frame.cpu().numpy()).save(stump / _picture("images", i), format="PNG")
-        if recording.labels is not None:
-            (stump / "masks").mkdir()
-            for i, labels in enumerate(recording.labels):
-                write_labels(labels, stump / _picture("masks", i))
-        entries = _people_entries(recording.people)
-        if entries:
-            (stump / "people").mkdir()
-        for person, entry in zip(recording.people, entries, strict=True):
-            write_person(person, stump / entry.params)
-        encoded = msgspec.json.encode(_document(recording, entries))
-        (stump / NAME).write_bytes(msgspec.json.format(encoded, indent=1) + b"\n")
+    (folder / "images").mkdir()
+    for i, frame in enumerate(recording.frames):
+        Image.fromarray(frame.cpu().numpy()).save(folder / _picture("images", i), format="PNG")
+    if recording.labels is not None:
+        (folder / "masks").mkdir()
+        for i, labels in enumerate(recording.labels):
+            write_labels(labels, folder / _picture("masks", i))
+    entries = _people_entries(recording.people)
+    if entries:
+        (folder / "people").mkdir()
+    for person, entry in zip(recording.people, entries, strict=True):
+        write_person(person, folder / entry.params)
+    encoded = msgspec.json.encode(_document(recording, entries))
+    (folder / NAME).write_bytes(msgspec.json.format(encoded, indent=1) + b"\n")
 
 
 def require_people(recording: Recording) -> None:
