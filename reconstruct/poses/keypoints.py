@@ -94,7 +94,7 @@ def _one(
     """One person: the start, the fit, and what it is worth."""
     start = begun(body, given, up, fit.fps)
     moving = motion(landmarks_only(body), up, start.yaw, start.place)
-    depth = -local(given.cameras, moving.posed()[0].joints[:, :1])[..., 2].detach().clamp_min(0.3)
+    depth = (-local(given.cameras, moving.posed()[0].joints[:, :1])[..., 2]).detach().clamp_min(0.3)
     weight = torch.where(given.present[:, None], given.weight, 0.0)
 
     def data(posed: Posed, done: float) -> Tensor:

@@ -77,9 +77,7 @@ def limbs(body: Body) -> Limbs:
     return Limbs(neutral, axes, spread, low, high)
 
 
-def _limb(
-    body: Body, side: str, chain: tuple[str, str, str], neutral: Tensor, axes: Tensor
-) -> None:
+def _limb(body: Body, side: str, chain: tuple[str, str, str], neutral: Tensor, axes: Tensor) -> None:
     """An arm or leg, hanging down: its upper bone all but vertical, its hinge a little bent about its own axis."""
     upper, hinge, end = (int(body.keypoints[COCO.index(f"{side}_{name}")]) for name in chain)
     if max(upper, hinge, end) >= len(body.parents):

@@ -68,9 +68,7 @@ class Puppet:
 
     body: Body
 
-    def at(
-        self, shape: Float[Tensor, " s"], turns: Float[Tensor, "t j 3 3"], place: Float[Tensor, "t 3"]
-    ) -> Posed:
+    def at(self, shape: Float[Tensor, " s"], turns: Float[Tensor, "t j 3 3"], place: Float[Tensor, "t 3"]) -> Posed:
         """The body in the world. turns: of each joint about its place, within its parent's turn."""
         vertices, joints = self.body.at_rest(shape)
         transforms = chained_by_level(joints, turns, self.body.parents, place)
@@ -79,7 +77,9 @@ class Puppet:
             bent = turns[:, 1:] - torch.eye(3, dtype=turns.dtype)
             found = found + torch.einsum("vxp,tp->tvx", self.body.pose_directions, bent.flatten(1))
         mixed = blended(transforms, self.body.weight_index, self.body.weights)
-        return Posed(moved_by(mixed, found), moved_by(transforms, joints.expand(len(turns), -1, -1)), self.body.keypoints)
+        return Posed(
+            moved_by(mixed, found), moved_by(transforms, joints.expand(len(turns), -1, -1)), self.body.keypoints
+        )
 
 
 def chained_by_level(

@@ -67,7 +67,9 @@ def _place(place: Float[np.ndarray, "t 3"], present: Bool[np.ndarray, " t"]) -> 
     return np.concatenate(columns, 1) @ axes.T
 
 
-def _turns(pose: Float[np.ndarray, "t j 3"], present: Bool[np.ndarray, " t"]) -> tuple[Float[np.ndarray, "t j 3"], float]:
+def _turns(
+    pose: Float[np.ndarray, "t j 3"], present: Bool[np.ndarray, " t"]
+) -> tuple[Float[np.ndarray, "t j 3"], float]:
     """Smooth turns of all joints, and how far they are from those that were given, degrees, root mean square."""
     from scipy.spatial.transform import Rotation
 
