@@ -70,7 +70,7 @@ def limbs(body: Body) -> Limbs:
                 continue
             rows[joint] = LIMITS[name]
             axes[joint] = torch.diag(torch.tensor([1.0, sign, sign]))
-    for side, sign in SIDES.items():
+    for side in SIDES:
         for chain in (("shoulder", "elbow", "wrist"), ("hip", "knee", "ankle")):
             _limb(body, side, chain, neutral, axes)
     spread, low, high = torch.tensor(rows).unbind(1)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from functools import cache
+from itertools import chain, pairwise
 
 import torch
 from jaxtyping import Float, Int64
@@ -58,8 +59,11 @@ def levels(parents: tuple[int, ...]) -> Levels:
     for parent in parents:
         depth.append(depth[parent] + 1 if parent >= 0 else 0)
     every = [[j for j, d in enumerate(depth) if d == level] for level in range(max(depth) + 1)]
-    steps = [(below, [above.index(parents[j]) for j in below]) for above, below in zip(every, every[1:], strict=False)]
-    return Levels(tuple((torch.tensor(a), torch.tensor(b)) for a, b in steps), torch.tensor(sum(every, [])).argsort())
+    steps = [(below, [above.index(parents[j]) for j in below]) for above, below in pairwise(every)]
+    return Levels(
+        tuple((torch.tensor(a), torch.tensor(b)) for a, b in steps),
+        torch.tensor([*chain.from_iterable(every)]).argsort(),
+    )
 
 
 @dataclass(frozen=True, eq=False)
