@@ -16,6 +16,7 @@ from fieldcast.reconstruct.bodies.body import Body, axis_angles, rotations
 from fieldcast.reconstruct.bodies.makehuman import makehuman
 from fieldcast.reconstruct.poses.keypoints import fit_keypoints
 from fieldcast.reconstruct.poses.limbs import limbs
+from fieldcast.reconstruct.poses.masks import fit_masks
 from fieldcast.reconstruct.poses.motions import Fit
 from fieldcast.reconstruct.poses.puppets import Puppet, landmarks_only
 from fieldcast.reconstruct.poses.smoothing import smoothed, spline
@@ -172,3 +173,20 @@ def test_frames_that_are_far_off_or_absent_do_not_pull() -> None:
     damaged[7], known[12] = 3.0, False
     damaged[12] = -5.0
     assert np.abs(spline(damaged, known, 0.1) - np.linspace(0, 1, 20)[:, None]).max() < 0.03
+
+
+def test_masks_alone_tell_where_somebody_stands_and_which_way_they_go(body: Body) -> None:
+    true, cameras = walker(body, 8), view(8)
+    labels = []
+    for dots in pixels(cameras, seen(local(cameras, true.posed().vertices))).long():
+        label = torch.zeros(256, 256, dtype=torch.uint8)
+        label[dots[:, 1], dots[:, 0]] = 1
+        labels.append(label)
+    ((found, sure),) = fit_masks(body, cameras, labels, UP)
+    assert float((found.place - true.place).norm(dim=1).mean()) < 0.25
+    facing = rotations(found.pose[:, 0])[:, :, 2]
+    assert bool((facing[:, 0] > 0.8).all()) and 0 < float(sure.max()) < 0.31
+    labels[3] = torch.ones_like(labels[3])
+    assert not fit_masks(body, cameras, labels, UP)[0][0].present[3]
+    with pytest.raises(InputError, match="label 1 is seen from head to foot in no frame"):
+        fit_masks(body, cameras, [torch.ones(256, 256, dtype=torch.uint8)] * 8, UP)

@@ -100,7 +100,8 @@ def _one(
     def data(posed: Posed, done: float) -> Tensor:
         limit = LIMIT[0] * (LIMIT[1] / LIMIT[0]) ** min(1.0, 2 * done)
         off = (seen(local(given.cameras, posed.landmarks)) - given.xy).square().sum(-1) * depth.square()
-        return 0.5 * (weight * off / (1 + off / limit**2)).sum() / NOISE**2
+        cost: Tensor = 0.5 * (weight * off / (1 + off / limit**2)).sum() / NOISE**2
+        return cost
 
     fitted(moving, data, fit, progress, name)
     with torch.no_grad():

@@ -48,7 +48,7 @@ class Levels:
     """steps: for each depth below the root its joints, and where in the depth above their parents are. back: where each
     joint is when the joints of all depths follow each other."""
 
-    steps: tuple[tuple[Int64[Tensor, " m"], Int64[Tensor, " m"]], ...]
+    steps: tuple[tuple[Int64[Tensor, " _"], Int64[Tensor, " _"]], ...]
     back: Int64[Tensor, " j"]
 
 

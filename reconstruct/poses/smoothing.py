@@ -64,7 +64,8 @@ def _place(place: Float[np.ndarray, "t 3"], present: Bool[np.ndarray, " t"]) -> 
     second = np.diff(place[present], 2, axis=0)
     axes = np.linalg.eigh(second.T @ second)[1]
     columns = [spline(column[:, None], present, NEAR["place"]) for column in (place @ axes).T]
-    return np.concatenate(columns, 1) @ axes.T
+    found: np.ndarray = np.concatenate(columns, 1) @ axes.T
+    return found
 
 
 def _turns(
