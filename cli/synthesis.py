@@ -51,12 +51,14 @@ def synth(console: Console, out: Path, force: bool, **asked: Any) -> None:
     from fieldcast.reconstruct.synth.files import write_synthetic
     from fieldcast.reconstruct.synth.noise import Noise
     from fieldcast.reconstruct.synth.scenes import Wanted, make
+    from fieldcast.reconstruct.synth.scripts import script
 
     start = time.perf_counter()
     check_folder_writable(out, force)
     shape = None if asked["no_shape"] else asked["shape_noise"]
     noise = Noise(asked["noise"], asked["joint_noise"], shape, asked["drift"])
     same = {name: asked[name] for name in ("scene", "people", "frames", "size", "closeness", "fps", "camera", "seed")}
+    same["closeness"] = same["closeness"] or script(same["scene"]).closeness
     with console.progress("synth") as progress:
         made = make(Wanted(noise=noise, masks=asked["with_masks"], **same), progress)
         write_synthetic(made, out, {**same, **vars(noise), "masks": asked["with_masks"]}, force)
