@@ -14,13 +14,16 @@ from fieldcast.fields.cameras import Rays
 from fieldcast.fields.kinds import default_spec
 from fieldcast.fields.mesh import Mesh
 from fieldcast.fields.spec import FieldSpec
-from fieldcast.reconstruct.avatars.layers import layered, merged
+from fieldcast.reconstruct.avatars.avatar import Avatar
+from fieldcast.reconstruct.avatars.layers import Layers, layered, merged
+from fieldcast.reconstruct.avatars.people import look_at_people
 from fieldcast.reconstruct.avatars.rays import STEP, near_person
 from fieldcast.reconstruct.avatars.shell import LIMIT, Shell, log_laplace, shell_of, trilinear
 from fieldcast.reconstruct.avatars.template import REACH, signed_distances, template_of
-from fieldcast.reconstruct.avatars.warp import CELL, NEAR, Places, back_of, inverse, places_of
+from fieldcast.reconstruct.avatars.warp import CELL, NEAR, Places, inverse, places_of
 from fieldcast.reconstruct.bodies.body import Body
 from fieldcast.reconstruct.bodies.capsules import capsules
+from fieldcast.reconstruct.recordings.recording import Person
 
 
 @pytest.fixture(scope="module")
@@ -87,16 +90,124 @@ def test_who_stands_before_whom_is_seen_alone() -> None:
     assert torch.allclose(found.depth, torch.tensor([[0.0, 1.0]]))
 
 
-def test_the_warp_takes_posed_vertices_back_to_where_they_are_at_rest(
+@pytest.fixture(scope="module")
+def avatar(body: Body, moved: tuple[Tensor, Tensor, Tensor]) -> Avatar:
+    person = Person("ann", body, *moved, torch.ones(3, dtype=torch.bool))
+    return Avatar(person, small())
+
+
+def test_the_warp_takes_posed_vertices_back_to_where_they_are_at_rest(avatar: Avatar, body: Body) -> None:
+    vertices, _ = body.at_rest(avatar.known.shape)
+    posed, every = avatar.person.posed().vertices, torch.arange(len(body.vertices))
+    for t in range(3):
+        found = avatar.to_rest(avatar.transforms(), torch.full_like(every, t), every, posed[t])
+        assert torch.allclose(found, vertices, atol=1e-5)
+
+
+def test_when_the_shape_changes_the_shell_stays_where_it_was(body: Body, moved: tuple[Tensor, Tensor, Tensor]) -> None:
+    avatar = Avatar(Person("ann", body, *moved, torch.ones(3, dtype=torch.bool)), small())
+    before, _ = body.at_rest(avatar.known.shape)
+    with torch.no_grad():
+        avatar.shape += 0.5
+    every = torch.arange(len(before))
+    found = avatar.to_rest(avatar.transforms(), torch.ones_like(every), every, avatar.person.posed().vertices[1])
+    assert torch.allclose(found, before, atol=1e-5)
+
+
+def test_points_at_rest_move_with_pose_place_and_shape_as_differences_say(avatar: Avatar) -> None:
+    g = torch.Generator().manual_seed(9)
+    vertex = torch.randint(len(avatar.known.body.vertices), (12,), generator=g)
+    frame = torch.randint(3, (12,), generator=g)
+    x = avatar.person.posed().vertices[frame, vertex] + 0.02 * torch.randn(12, 3, generator=g)
+    weight = torch.randn(12, 3, generator=g)
+
+    def value() -> Tensor:
+        return (avatar.to_rest(avatar.transforms(), frame, vertex, x) * weight).sum()
+
+    parameters = [avatar.pose, avatar.place, avatar.shape]
+    gradients = torch.autograd.grad(value(), parameters)
+    for parameter, gradient in zip(parameters, gradients, strict=True):
+        way = torch.randn(parameter.shape, generator=g)
+        with torch.no_grad():
+            parameter += 1e-3 * way
+            above = value()
+            parameter -= 2e-3 * way
+            below = value()
+            parameter += 1e-3 * way
+        slope = float((above - below) / 2e-3)
+        assert abs(float((gradient * way).sum()) - slope) < 0.02 * (1 + abs(slope))
+
+
+def picture_rays(avatar: Avatar, frame: int, count: int = 24) -> Rays:
+    """Parallel rays at the whole of a body."""
+    places = avatar.places
+    low, high = places.low[frame], places.high[frame]
+    x, y = torch.meshgrid(torch.linspace(0, 1, count), torch.linspace(0, 1, count), indexing="ij")
+    origins = torch.stack([low[0] + x * (high - low)[0], low[1] + y * (high - low)[1], 0 * x + high[2] + 1], -1)
+    return Rays(origins.reshape(-1, 3), torch.tensor([0.0, 0.0, -1.0]).expand(count * count, 3))
+
+
+def unculled(avatar: Avatar, rays: Rays, frame: int) -> Layers:
+    """Every sample asked, one person."""
+    at = torch.full((len(rays),), frame)
+    near = near_person(avatar.places, rays, at)
+    rest = avatar.to_rest(avatar.transforms(), at[near.ray], near.vertex, near.x)
+    sigma, rgb = avatar.shell.decode(avatar.shell.features(rest), near.x)
+    m = merged(near.ray, near.t, len(rays))
+    return layered((sigma * STEP)[m.order], rgb[m.order], near.t[m.order], torch.zeros_like(m.order), m.starts, 1)
+
+
+def test_what_is_left_out_would_not_have_been_seen(avatar: Avatar) -> None:
+    avatar.shell.beta.fill_(0.008)
+    rays = picture_rays(avatar, 1)
+    with torch.no_grad():
+        found, every = (
+            look_at_people([avatar], rays, torch.ones(len(rays), dtype=torch.int64)),
+            unculled(avatar, rays, 1),
+        )
+    assert float(every.opacity.max()) > 0.99 and float(every.opacity.min()) < 0.01
+    assert float((found.opacity - every.opacity).abs().max()) < 0.01
+    assert float((found.rgb - every.rgb).abs().max()) < 0.01
+
+
+def test_the_silhouette_of_a_new_avatar_is_its_bodys(avatar: Avatar) -> None:
+    avatar.shell.beta.fill_(0.003)
+    rays = picture_rays(avatar, 0)
+    with torch.no_grad():
+        seen = look_at_people([avatar], rays, torch.zeros(len(rays), dtype=torch.int64)).opacity[:, 0] > 0.5
+    mesh = Mesh(avatar.person.posed([0]).vertices[0].double().numpy(), avatar.known.body.faces.numpy())
+    t, _ = mesh.surfaces().caster.meet(rays.origins.double().numpy(), rays.directions.numpy())
+    body = torch.from_numpy(np.isfinite(t))
+    assert float((seen & body).sum() / (seen | body).sum()) > 0.85  # a cell of the template is 1.5 cm, a ray's 8 cm
+
+
+def test_of_two_people_the_nearer_hides_the_other_and_order_does_not_matter(
     body: Body, moved: tuple[Tensor, Tensor, Tensor]
 ) -> None:
-    vertices, _ = body.at_rest(moved[0])
-    posed = body.posed(*moved).vertices
-    back = back_of(body, body.transforms(*moved))
-    every = torch.arange(len(vertices))
-    for t in range(3):
-        found = back(torch.full_like(every, t), every, posed[t])
-        assert torch.allclose(found, vertices, atol=1e-5)
+    shape, pose, place = moved
+    present = torch.ones(3, dtype=torch.bool)
+    front = Avatar(Person("ann", body, shape, pose, place + torch.tensor([0.0, 0.0, 1.0]), present), small(), 1)
+    back = Avatar(Person("bob", body, shape, pose, place, present), small(), 2)
+    for one in (front, back):
+        one.shell.beta.fill_(0.003)
+    rays, at = picture_rays(front, 2), torch.full((24 * 24,), 2)
+    with torch.no_grad():
+        both, alone = look_at_people([back, front], rays, at), look_at_people([front], rays, at)
+        swapped = look_at_people([front, back], rays, at)
+    assert torch.allclose(both.opacity[:, 1], alone.opacity[:, 0], atol=0.01)
+    assert torch.allclose(both.opacity.flip(1), swapped.opacity, atol=1e-6)
+    assert float(both.opacity[alone.opacity[:, 0] > 0.99, 0].max()) < 0.02
+
+
+def test_gradients_reach_poses_only_if_they_are_asked_for(avatar: Avatar) -> None:
+    rays = picture_rays(avatar, 1)
+    at = torch.ones(len(rays), dtype=torch.int64)
+    for moving in (False, True):
+        avatar.zero_grad()
+        look_at_people([avatar], rays, at, torch.Generator().manual_seed(0), moving=moving).rgb.sum().backward()
+        assert all(p.grad is not None for p in avatar.shell.inner.parameters())
+        for parameter in (avatar.pose, avatar.place, avatar.shape):
+            assert (parameter.grad is not None and bool(parameter.grad.abs().sum() > 0)) == moving
 
 
 def test_inverses_undo_affine_maps() -> None:

@@ -258,14 +258,26 @@ def test_a_square_that_moves_is_found_exactly() -> None:
         assert torch.equal(labels_of(logits), mask.to(torch.uint8))
 
 
-def test_evidence_is_the_ratio_of_a_normal_density_with_strangers_to_a_uniform_one() -> None:
+def test_evidence_is_the_ratio_of_densities_of_the_background_to_a_uniform_one() -> None:
+    """The background: normal in three directions; or, in shadow, normal across its colour and uniform along it."""
     color, noise = torch.full((1, 1, 3), 100.0), torch.full((1, 1), 6.0)
-    for pixel in ((100, 100, 100), (108, 95, 103), (110, 110, 90)):
-        density = np.prod(stats.norm(100, 6).pdf(pixel))
-        share = behind_people.STRANGE
-        expected = -math.log((1 - share) * density * 256**3 + share)
+    strange, shaded, least = behind_people.STRANGE, behind_people.SHADED, behind_people.SHADE
+    normal, length = stats.norm(0, 6), math.sqrt(3) * 100
+    for pixel in ((100, 100, 100), (108, 95, 103), (110, 110, 90), (62, 55, 60), (20, 20, 20)):
+        plain = np.prod(normal.pdf(np.array(pixel) - 100))
+        light = float(np.clip(np.mean(pixel) / 100, least, 1))
+        away = np.linalg.norm(np.array(pixel) - 100 * light)
+        dark = normal.pdf(away) * normal.pdf(0) / ((1 - least) * length)
+        density = (1 - strange - shaded) * plain + shaded * dark
         image = torch.tensor(pixel, dtype=torch.uint8).view(1, 1, 3)
+        expected = -math.log(density * 256**3 + strange)
         assert Background(color, noise).evidence(image).item() == pytest.approx(expected, abs=1e-4)
+
+
+def test_a_shadow_is_background_and_a_dark_thing_of_another_hue_is_not() -> None:
+    background = Background(torch.tensor([150.0, 110.0, 70.0]).expand(1, 3, 3), torch.full((1, 3), 4.0))
+    image = torch.tensor([[[90, 66, 42], [150, 110, 70], [60, 80, 90]]], dtype=torch.uint8)  # 0.6 of it, it, another
+    assert (background.evidence(image) > 0).tolist() == [[False, False, True]]
 
 
 def test_noise_is_its_standard_deviation_and_never_less_than_quiet() -> None:

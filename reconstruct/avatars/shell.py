@@ -37,6 +37,7 @@ class Shell(Field):
     Sizes = ShellSizes
     template: Tensor
     beta: Tensor
+    coarse: Tensor
 
     def __init__(self, spec: FieldSpec) -> None:
         super().__init__(spec)
@@ -45,6 +46,7 @@ class Shell(Field):
         self.shares_features = self.inner.shares_features
         self.register_buffer("template", torch.zeros(sizes.template))
         self.register_buffer("beta", torch.tensor(0.02))
+        self.register_buffer("coarse", torch.zeros(sizes.template), persistent=False)
 
     def distance(self, x: Float[Tensor, "n 3"]) -> Float[Tensor, " n"]:
         """Metres to the surface, about; negative inside."""
@@ -60,6 +62,23 @@ class Shell(Field):
     def color(self, features: Float[Tensor, "n f"], d: Float[Tensor, "n 3"]) -> Float[Tensor, "n 3"]:
         """The same from everywhere: a person at rest is seen along other directions than in the world."""
         return self.inner.color(features, d.new_tensor(AHEAD).expand_as(d))
+
+    @torch.no_grad()
+    def settle(self) -> None:
+        """Computes the distances at the template's points anew, for `roughly`."""
+        distances = self.template.clone()
+        near = (distances.abs() < 2 * LIMIT).nonzero()
+        last = torch.tensor(distances.shape, device=distances.device) - 1
+        x = self.spec.space.from_unit(near / last)
+        distances[near.unbind(1)] = torch.cat([self.distance(part) for part in x.split(1 << 16)])
+        self.coarse.copy_(distances)
+
+    @torch.no_grad()
+    def roughly(self, x: Float[Tensor, "n 3"]) -> Float[Tensor, " n"]:
+        """The distance at the nearest of the template's points, as it was when `settle` was called last."""
+        shape = torch.tensor(self.coarse.shape, device=x.device)
+        i, j, k = (self.spec.space.to_unit(x) * (shape - 1) + 0.5).long().unbind(-1)
+        return self.coarse.reshape(-1)[(i * shape[1] + j) * shape[2] + k]
 
     def _distance(self, x: Float[Tensor, "n 3"], offset: Float[Tensor, " n"]) -> Float[Tensor, " n"]:
         return trilinear(self.template, self.spec.space.to_unit(x)) - LIMIT * torch.tanh(offset)
@@ -80,6 +99,7 @@ def shell_of(template: Template, inner: FieldSpec, seed: int = 0) -> Shell:
         torch.default_generator.manual_seed(seed)
         shell = Shell(spec)
     shell.template.copy_(template.distances)
+    shell.settle()
     return shell
 
 

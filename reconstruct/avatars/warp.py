@@ -13,8 +13,6 @@ import torch
 from jaxtyping import Float, Float64, Int16, Int64
 from torch import Tensor
 
-from fieldcast.reconstruct.bodies.body import Body, blended
-
 CELL = 0.025  # metres a side of a cell
 NEAR = 0.10  # metres from the body that are looked at; there is nothing beyond
 
@@ -64,28 +62,9 @@ def _nearest(
     return grid
 
 
-@dataclass(eq=False)
-class Back:
-    """rest_from_world of every vertex at every frame: [T, V, 3, 4], kept while poses do not change."""
-
-    transforms: Float[Tensor, "t v 3 4"]
-
-    def __call__(
-        self, frame: Int64[Tensor, " n"], vertex: Int64[Tensor, " n"], x: Float[Tensor, "n 3"]
-    ) -> Float[Tensor, "n 3"]:
-        count = self.transforms.shape[1]
-        m = self.transforms.reshape(-1, 12).index_select(0, frame * count + vertex).unflatten(1, (3, 4))
-        moved: Tensor = (m[:, :, :3] * x[:, None]).sum(-1) + m[:, :, 3]
-        return moved
-
-
 def inverse(transforms: Float[Tensor, "*n 3 4"]) -> Float[Tensor, "*n 3 4"]:
-    """The inverses of affine maps."""
-    turn = torch.linalg.inv(transforms[..., :3])
-    shift = -(turn @ transforms[..., 3:])
-    return torch.cat([turn, shift], -1)
-
-
-def back_of(body: Body, transforms: Float[Tensor, "t j 3 4"]) -> Back:
-    """All of them, of poses that are not being learned."""
-    return Back(inverse(blended(transforms, body.weight_index, body.weights)))
+    """The inverses of affine maps, by their rows' cross products: several times faster than by factors."""
+    a, b, c = transforms[..., :3].unbind(-2)
+    adjugate = torch.stack([torch.linalg.cross(b, c), torch.linalg.cross(c, a), torch.linalg.cross(a, b)], -1)
+    turn = adjugate / (a * adjugate[..., 0]).sum(-1)[..., None, None]
+    return torch.cat([turn, -(turn @ transforms[..., 3:])], -1)

@@ -2,8 +2,9 @@
 
 The background is the median over frames of the pixels where nobody is believed to be; its noise is the median absolute
 deviation. A pixel's log-odds of showing something else follow from Bayes' rule: the background gives colours that are
-normally distributed, anything else gives all colours alike; and so does the background now and then, since shadows fall
-on it and things are moved.
+normally distributed, anything else gives all colours alike; and so does the background now and then, since things are
+moved. Where a shadow falls on it, it keeps its hue: it is darker by a factor, and any down to SHADE is as likely as
+another (the brightness distortion of Horprasert et al. 1999, section 2).
 
 Letters: T frames, P people, H by W pixels.
 """
@@ -26,6 +27,7 @@ from fieldcast.reconstruct.segments.segmenter import HIDDEN, SURE, Prompt
 QUIET = 3.0  # grey levels: the least noise that is believed, since videos are compressed
 DEVIATIONS = 1.4826  # the standard deviation of a normal distribution, by its median absolute deviation
 STRANGE = 0.02  # the share of the background's pixels that have any colour at all
+SHADED, SHADE = 0.05, 0.4  # the share of those on which a shadow falls, and the least part of the light that is left
 FRAMES, MOST = 3, 64  # a median of fewer says nothing, and more frames say nothing new
 BAND = 32  # rows at a time, so that large videos fit into memory
 AROUND = 0.05  # statures around people that are not taken for background
@@ -46,8 +48,15 @@ class Background:
     def evidence(self, image: UInt8[Tensor, "h w 3"]) -> Float[Tensor, "h w"]:
         """Log-odds, from -SURE to SURE, of something before the background; 0 where that is unknown."""
         sigma = torch.where(self.known, self.noise, torch.ones_like(self.noise))
-        square = (image.float() - self.color).square().sum(-1) / sigma.square()
-        usual = math.log(1 - STRANGE) - square / 2 - 3 * (sigma * math.sqrt(2 * math.pi) / 256).log()
+        seen, length = image.float(), self.color.norm(dim=-1).clamp_min(1)
+        light = ((seen * self.color).sum(-1) / length.square()).clamp(SHADE, 1)
+        plain = -(seen - self.color).square().sum(-1) / (2 * sigma.square())
+        shaded = -(seen - light[..., None] * self.color).square().sum(-1) / (2 * sigma.square())
+        across = -(sigma * math.sqrt(2 * math.pi) / 256).log()  # of a normal distribution, in one of three directions
+        along = -((1 - SHADE) * length / 256).log()
+        usual = torch.logaddexp(
+            math.log(1 - STRANGE - SHADED) + plain + 3 * across, math.log(SHADED) + shaded + 2 * across + along
+        )
         odds = -torch.logaddexp(usual, torch.full_like(usual, math.log(STRANGE)))
         return torch.where(self.known, odds, torch.zeros_like(odds)).clamp(-SURE, SURE)
 

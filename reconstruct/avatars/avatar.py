@@ -1,0 +1,76 @@
+"""Somebody: a surface at rest, and numbers of shape and pose that can be learned with it.
+
+A world point is taken to rest by undoing the skinning of the nearest vertex of the posed body. The shell stays where
+the body of its first shape is: when the shape changes, what that adds to the vertex is taken off again.
+
+Letters: T frames, J joints, S numbers of shape, N points, V vertices, K weights a vertex.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import torch
+from jaxtyping import Float, Int64
+from torch import Tensor, nn
+
+from fieldcast.fields.spec import FieldSpec
+from fieldcast.reconstruct.avatars.shell import Shell, shell_of
+from fieldcast.reconstruct.avatars.template import template_of
+from fieldcast.reconstruct.avatars.warp import Places, inverse, places_of
+from fieldcast.reconstruct.recordings.recording import Person
+
+
+class Avatar(nn.Module):
+    """shell: the surface and its colours at rest. shape [S], pose [T, J, 3] and place [T, 3]: those of the person, to
+    be learned. places: where the body is near, for the poses at which `settle` was called last.
+    """
+
+    places: Places
+
+    def __init__(self, person: Person, inner: FieldSpec, seed: int = 0) -> None:
+        """inner: the spec of the field inside the shell."""
+        super().__init__()
+        self.known, body = person, person.body
+        self.shell: Shell = shell_of(template_of(body.at_rest(person.shape)[0], body.faces), inner, seed)
+        self.shape, self.pose, self.place = (
+            nn.Parameter(value.clone()) for value in (person.shape, person.pose, person.place)
+        )
+        self.settle()
+
+    @property
+    def person(self) -> Person:
+        """Who it is, with the numbers as they are now."""
+        shape, pose, place = (value.detach().clone() for value in (self.shape, self.pose, self.place))
+        return replace(self.known, shape=shape, pose=pose, place=place)
+
+    @torch.no_grad()
+    def settle(self) -> None:
+        """Looks again where the body is. To be called when poses have changed by about half a cell."""
+        self.places = places_of(self.person.posed().vertices)
+
+    def transforms(self) -> Float[Tensor, "t j 3 4"]:
+        """world_from_rest of the joints at all frames."""
+        return self.known.body.transforms(self.shape, self.pose, self.place)
+
+    def to_rest(
+        self,
+        transforms: Float[Tensor, "t j 3 4"],
+        frame: Int64[Tensor, " n"],
+        vertex: Int64[Tensor, " n"],
+        x: Float[Tensor, "n 3"],
+    ) -> Float[Tensor, "n 3"]:
+        """World points at rest. vertex: the nearest of each.
+
+        Differentiable in the transforms; and in the shape, if these are.
+        """
+        body = self.known.body
+        keys, which = torch.unique(frame * len(body.vertices) + vertex, return_inverse=True)
+        frames, vertices = keys // len(body.vertices), keys % len(body.vertices)
+        joints = transforms.flatten(2)[frames[:, None], body.weight_index[vertices]]
+        back = inverse((joints * body.weights[vertices][..., None]).sum(1).unflatten(-1, (3, 4)))
+        shape = self.shape if transforms.requires_grad else self.shape.detach()
+        added = (body.shape_directions[vertices] * (shape - self.known.shape)).sum(-1)
+        undo = torch.cat([back[..., :3].flatten(1), back[..., 3] - added], 1)[which]
+        found: Tensor = (undo[:, :9].unflatten(1, (3, 3)) * x[:, None]).sum(-1) + undo[:, 9:]
+        return found
