@@ -14,6 +14,7 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
+from fieldcast.fields.kernels.gather import gather_rows
 from fieldcast.fields.spec import FieldSpec
 from fieldcast.reconstruct.avatars.shell import Shell, shell_of
 from fieldcast.reconstruct.avatars.template import template_of
@@ -67,10 +68,11 @@ class Avatar(nn.Module):
         body = self.known.body
         keys, which = torch.unique(frame * len(body.vertices) + vertex, return_inverse=True)
         frames, vertices = keys // len(body.vertices), keys % len(body.vertices)
-        joints = transforms.flatten(2)[frames[:, None], body.weight_index[vertices]]
+        place = frames[:, None] * transforms.shape[1] + body.weight_index[vertices]
+        joints = gather_rows(transforms.reshape(-1, 12), place.reshape(-1)).unflatten(0, place.shape)
         back = inverse((joints * body.weights[vertices][..., None]).sum(1).unflatten(-1, (3, 4)))
         shape = self.shape if transforms.requires_grad else self.shape.detach()
         added = (body.shape_directions[vertices] * (shape - self.known.shape)).sum(-1)
-        undo = torch.cat([back[..., :3].flatten(1), back[..., 3] - added], 1)[which]
+        undo = gather_rows(torch.cat([back[..., :3].flatten(1), back[..., 3] - added], 1), which)
         found: Tensor = (undo[:, :9].unflatten(1, (3, 3)) * x[:, None]).sum(-1) + undo[:, 9:]
         return found

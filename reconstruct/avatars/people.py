@@ -56,7 +56,8 @@ def look_at_people(
         chosen = candidates.near.take(index - sum(len(c.tau) for c in found[:p]))
         density, color = _asked(avatar, transforms[p], frame, chosen)
         sigma, rgb = sigma.index_copy(0, index, density), rgb.index_copy(0, index, color)
-    return layered((sigma * STEP)[order], rgb[order], t[order], person[order], starts, len(avatars))
+    tau, color = (sigma * STEP).index_select(0, order), rgb.index_select(0, order)
+    return layered(tau, color, t[order], person[order], starts, len(avatars))
 
 
 @torch.no_grad()
