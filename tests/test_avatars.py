@@ -10,15 +10,18 @@ import pytest
 import torch
 from torch import Tensor
 
+from fieldcast.errors import FieldcastError
 from fieldcast.fields.cameras import Rays
 from fieldcast.fields.kinds import default_spec
 from fieldcast.fields.mesh import Mesh
 from fieldcast.fields.spec import FieldSpec
+from fieldcast.fields.triangles import Triangles
 from fieldcast.reconstruct.avatars.avatar import Avatar
 from fieldcast.reconstruct.avatars.layers import Layers, layered, merged
 from fieldcast.reconstruct.avatars.people import look_at_people
 from fieldcast.reconstruct.avatars.rays import STEP, near_person
 from fieldcast.reconstruct.avatars.shell import LIMIT, Shell, log_laplace, shell_of, trilinear
+from fieldcast.reconstruct.avatars.surface import rest_mesh
 from fieldcast.reconstruct.avatars.template import REACH, signed_distances, template_of
 from fieldcast.reconstruct.avatars.warp import CELL, NEAR, Places, inverse, places_of
 from fieldcast.reconstruct.bodies.body import Body
@@ -340,3 +343,30 @@ def test_gradients_flow_to_places_and_parameters(shell: Shell) -> None:
     (sigma.sum() + rgb.sum()).backward()
     assert x.grad is not None and bool(x.grad.isfinite().all()) and bool((x.grad.abs().sum(1) > 0).any())
     assert all(p.grad is not None and bool(p.grad.isfinite().all()) for p in shell.inner.parameters())
+
+
+def test_the_mesh_of_a_new_avatar_is_its_bodys_and_grows_with_the_shape(
+    body: Body, moved: tuple[Tensor, Tensor, Tensor]
+) -> None:
+    avatar = Avatar(Person("ann", body, *moved, torch.ones(3, dtype=torch.bool)), small())
+    with torch.no_grad():
+        for parameter in avatar.shell.inner.parameters():
+            parameter.zero_()  # no offset anywhere
+    avatar.shell.settle()
+    for shape in (torch.zeros(body.shapes), torch.full((body.shapes,), 0.5)):
+        with torch.no_grad():
+            avatar.shape.copy_(shape)
+        mesh = rest_mesh(avatar)
+        surface = Mesh(body.at_rest(shape)[0].double().numpy(), body.faces.numpy())
+        distance = Triangles.of(surface).nearest(mesh.vertices).distance
+        assert distance.mean() < 0.003 and len(mesh) > 1000
+        assert (mesh.vertex_normals() * (mesh.vertices - mesh.vertices.mean(0))).sum(-1).mean() > 0  # outwards
+        assert mesh.colors is not None and len(mesh.colors) == len(mesh.vertices)
+
+
+def test_an_avatar_without_a_surface_is_told(avatar: Avatar) -> None:
+    kept = avatar.shell.coarse.clone()
+    avatar.shell.coarse.fill_(1.0)
+    with pytest.raises(FieldcastError, match="ann: nothing is left of the surface"):
+        rest_mesh(avatar)
+    avatar.shell.coarse.copy_(kept)
