@@ -20,6 +20,7 @@ from fieldcast.fields.spec import FieldSpec
 from fieldcast.reconstruct.avatars.template import Template
 
 LIMIT = 0.08  # metres that the surface may be from the template's
+SHORT = 0.01  # metres over which slopes are taken
 AHEAD = (0.0, 0.0, 1.0)  # the direction along which the inner field is asked for colours
 
 
@@ -79,6 +80,18 @@ class Shell(Field):
         shape = torch.tensor(self.coarse.shape, device=x.device)
         i, j, k = (self.spec.space.to_unit(x) * (shape - 1) + 0.5).long().unbind(-1)
         return self.coarse.reshape(-1)[(i * shape[1] + j) * shape[2] + k]
+
+    def slopes(self, count: int, generator: torch.Generator) -> Float[Tensor, " n"]:
+        """How much the offset changes along a metre, at random places near the surface, over about SHORT metres."""
+        near = (self.coarse.abs() < 2 * SHORT).nonzero()
+        index = torch.randint(max(len(near), 1), (min(count, len(near)),), generator=generator).to(near.device)
+        jitter, way = (f(len(index), 3, generator=generator).to(near.device) for f in (torch.rand, torch.randn))
+        u = (near[index] + jitter - 0.5) / (torch.tensor(self.coarse.shape, device=near.device) - 1)
+        x = self.spec.space.from_unit(u.clamp(0, 1))
+        ends = self.inner.logit(torch.cat([x, x + SHORT * way])).tanh() * LIMIT
+        here, there = ends.chunk(2)
+        slopes: Tensor = (there - here) / (SHORT * way.norm(dim=-1)).clamp_min(1e-4)
+        return slopes
 
     def _distance(self, x: Float[Tensor, "n 3"], offset: Float[Tensor, " n"]) -> Float[Tensor, " n"]:
         return trilinear(self.template, self.spec.space.to_unit(x)) - LIMIT * torch.tanh(offset)

@@ -1,7 +1,8 @@
 """Avatars from a recording: surfaces, colours, poses, places and shapes learned together, and masks asked for anew.
 
 What is fitted: the colours of pixels (L1) and who is where (L1 of opacities), as MultiPly does; and, since depth is
-hardly seen by one camera, that places and turns change smoothly (second differences): without it poses drift.
+hardly seen by one camera, that places and turns change smoothly (second differences): without it poses drift. Surfaces
+are held by small slopes of what they are off from the body.
 
 Letters: T frames, P people, H by W pixels.
 """
@@ -34,6 +35,7 @@ POSE, PLACE, SHAPE = 3e-3, 1.5e-3, 1e-2
 FALL = 0.07  # what is left of rates at the end
 WIDE, SHARP, SHARPENED = 0.02, 0.004, 0.75  # metres: beta at first, and from this part of the steps on
 MASKS = 0.2
+EVEN, PLACES = 0.05, 512  # of squared slopes of offsets, at so many places near a surface: else it is rough
 BENDS, TURNS, FAR = 20.0, 1.0, 5e-4  # of second differences of places and of poses, and of leaving the poses given
 ASKED = (0.2, 0.5)  # parts of the steps after which masks are asked for anew
 LOOKED, SETTLED = 100, 400  # steps between looks at surfaces, and at bodies
@@ -119,7 +121,10 @@ class _Run:
         self._between(step)
         batch = self.pixels.sample(RAYS, generator)
         loss = seen_loss(self.avatars, batch, generator, moving)
-        return loss + torch.stack([likely(avatar) for avatar in self.avatars]).sum() if moving else loss
+        for avatar in self.avatars:
+            loss = loss + EVEN * avatar.shell.slopes(PLACES, generator).square().mean()
+            loss = loss + likely(avatar) if moving else loss
+        return loss
 
     def _between(self, step: int) -> None:
         if step in self.asked:
