@@ -63,6 +63,8 @@ def _show(console: Console, recording: Recording, found: list[PersonCheck]) -> N
     from fieldcast.reconstruct.recordings.check import remarks
 
     odd = [*recording.warnings, *remarks(found)]
+    if not found:
+        odd.append("nobody's poses are known: give them with --poses, or name people in scene.json")
     facts: dict[str, Any] = {
         "frames": len(recording),
         "size": "x".join(map(str, recording.cameras.size[0].tolist())),

@@ -267,6 +267,15 @@ def test_the_command_shows_it(tmp_path: Path, capsys: Captured, monkeypatch: pyt
     assert "stands still" in text and "worst_overlap" in text and "0.75" in text and "exchanged" in text
 
 
+def test_of_nobody_the_command_says_what_to_give(
+    tmp_path: Path, capsys: Captured, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    write_recording(replace(recorded(), people=(), labels=None), Path("clip"))
+    assert main_guard(command, ["clip"]) == 0
+    assert "nobody's poses are known: give them with --poses" in capsys.readouterr().out
+
+
 def test_the_command_says_what_is_wrong(tmp_path: Path, capsys: Captured, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     write_recording(recorded(2.2), Path("clip"))

@@ -1,7 +1,7 @@
 """From where people stand back to how they are at rest: inverse skinning by the nearest vertex of the posed body.
 
 A coarse grid about each posed body says which vertex is nearest to a place, so that nothing is searched along rays
-(the published code searches for every sample). Letters: V vertices, K weights a vertex, T frames, X by Y by Z cells.
+(the published code searches for every sample). Letters: V vertices, T frames, X by Y by Z cells.
 """
 
 from __future__ import annotations
