@@ -3,8 +3,8 @@
     fieldcast reconstruct synth out/pair
     .venv/bin/python benchmarks/people.py out/pair --steps 4000
 
-smooths the poses that are given, fits people before a still background, and prints the tables of docs/people-evaluation.md; beside
-them are the poses that were given and the bodies without clothes.
+smooths the poses that are given, fits people before a still background, and prints the tables of
+docs/people-evaluation.md; beside them are the poses that were given and the bodies without clothes.
 """
 
 from __future__ import annotations
