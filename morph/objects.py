@@ -73,7 +73,8 @@ def volume_of_field(field: Field, resolution: int = RESOLUTION) -> Volume:
     rgb = [
         field(*part)[1].cpu() for part in zip(*(v.float().to(field.device).split(CHUNK) for v in (x, d)), strict=True)
     ]
-    return Volume(sdf, torch.from_numpy(spread_colors(c, torch.cat(rgb).numpy(), resolution)), cube)
+    colors = torch.from_numpy(spread_colors(c, torch.cat(rgb).numpy(), resolution))
+    return Volume(sdf.clamp(-BAND, BAND), colors, cube)
 
 
 def _cube(center: Float64[np.ndarray, " 3"], half: float, up: Vector3) -> Space:
@@ -105,24 +106,25 @@ def spread_colors(
 def nearest_faces(
     corners: Float64[np.ndarray, "f 3 3"], resolution: int
 ) -> tuple[Int64[np.ndarray, " n"], Float32[np.ndarray, " n"], Int64[np.ndarray, "n 3"], Float64[np.ndarray, "n 3"]]:
-    """The cells within BAND of a surface: the nearest face of each, how far it is, the cell, its nearest point."""
-    from scipy.ndimage import binary_dilation
+    """The cells within BAND + SKIN of a surface: the nearest face of each, its distance, the cell, its nearest point."""
+    from scipy.ndimage import distance_transform_edt
     from scipy.spatial import cKDTree
     from trimesh.triangles import closest_point
 
     points, owner = _spread(corners)
     if not len(points):
         raise InputError("expected a mesh with a surface, found faces without area")
-    seeds = np.zeros((resolution,) * 3, bool)
-    seeds[tuple(points.astype(np.int64).clip(0, resolution - 1).T)] = True
-    c = np.argwhere(binary_dilation(seeds, iterations=int(BAND) + 1))
+    empty, reach = np.ones((resolution,) * 3, bool), BAND + SKIN
+    empty[tuple(points.astype(np.int64).clip(0, resolution - 1).T)] = False
+    c = np.argwhere(distance_transform_edt(empty) < reach + 1)
     middle = c + 0.5
-    _, index = cKDTree(points, balanced_tree=False, compact_nodes=False).query(middle, distance_upper_bound=BAND + 1)
+    tree = cKDTree(points, balanced_tree=False, compact_nodes=False)
+    _, index = tree.query(middle, distance_upper_bound=reach + SPACING)
     c, middle, index = c[index < len(points)], middle[index < len(points)], index[index < len(points)]
     face = owner[index]
     nearest = closest_point(corners[face], middle)
     distance = np.linalg.norm(nearest - middle, axis=-1).astype(np.float32)
-    kept = distance < BAND
+    kept = distance < reach
     return face[kept], distance[kept], c[kept], nearest[kept]
 
 

@@ -26,7 +26,7 @@ from fieldcast.morph.priors.builtin.transformer import Transformer, TransformerS
 from fieldcast.morph.priors.builtin.words import known, numbers
 from fieldcast.morph.volumes import BAND, Volume
 
-FORMAT = 1
+FORMAT = 2
 EARLY = 3.0  # how much closer steps are at noise than at objects: half of them are before time 1 / (1 + EARLY)
 
 

@@ -6,7 +6,9 @@
 from __future__ import annotations
 
 import csv
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
+from multiprocessing import get_context
 from pathlib import Path
 
 import msgspec
@@ -74,7 +76,10 @@ def read_index(folder: Path) -> list[Asset]:
 
 
 def gather(folder: Path, work: Path, progress: Progress = silent) -> Assets:
-    """The assets on grids, which are kept in `work` and made only once; an interrupted run goes on where it was."""
+    """The assets on grids, which are kept in `work` and made only once; an interrupted run goes on where it was.
+
+    Several processes put them there: a script that calls this needs `if __name__ == "__main__"`.
+    """
     rows = read_index(folder)
     work.mkdir(parents=True, exist_ok=True)
     file, notes = work / "blocks.npy", work / "assets.json"
@@ -85,15 +90,22 @@ def gather(folder: Path, work: Path, progress: Progress = silent) -> Assets:
     blocks = np.lib.format.open_memmap(file, "w+" if fresh else "r+", np.uint8, shape if fresh else None)
     if blocks.shape != shape:
         raise InputError(f"{work}: made from {len(blocks)} assets, {folder} has {len(rows)}: use another folder")
-    for i in range(len(known), len(rows)):
-        volume = volume_of_mesh(read_mesh(folder / rows[i].path))
-        blocks[i] = packed(volume).numpy()
-        known.append(color_words(volume.rgb[volume.sdf.abs() < NEAR]))
-        if i % 50 == 49 or i == len(rows) - 1:
-            blocks.flush()
-            notes.write_bytes(msgspec.json.encode(known))
-        progress(i + 1, len(rows), "putting meshes on grids")
+    left = [folder / row.path for row in rows[len(known) :]]
+    with ProcessPoolExecutor(mp_context=get_context("spawn"), initializer=torch.set_num_threads, initargs=(1,)) as pool:
+        for i, (grid, colors) in enumerate(pool.map(on_grid, left, chunksize=4), len(known)):
+            blocks[i] = grid
+            known.append(colors)
+            if i % 50 == 49 or i == len(rows) - 1:
+                blocks.flush()
+                notes.write_bytes(msgspec.json.encode(known))
+            progress(i + 1, len(rows), "putting meshes on grids")
     return Assets(rows, blocks, known)
+
+
+def on_grid(mesh: Path) -> tuple[UInt8[np.ndarray, "g g g 4 512"], list[str]]:
+    """The blocks of a mesh, in bytes, and the names of its colours."""
+    volume = volume_of_mesh(read_mesh(mesh))
+    return packed(volume).numpy(), color_words(volume.rgb[volume.sdf.abs() < NEAR])
 
 
 def packed(volume: Volume) -> UInt8[Tensor, "g g g 4 512"]:

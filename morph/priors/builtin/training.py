@@ -40,6 +40,7 @@ EMA, RECENT = 0.999, 10  # of the mean of the network: over its last 1000 steps,
 # Of the logit of the times that are learned. The four strongest principal components of latents hold 46 % of what is in
 # them, and stand some 30 times above the noise: much of what an object is has been decided by time 0.03.
 MIDDLE, SPREAD = -1.2, 1.4
+POINTS = 64  # of a curve of losses
 HEAD = 32  # channels of one head of attention
 SILENT, KEPT = 0.12, 0.85  # captions that say nothing; words of the others that are kept
 
@@ -69,8 +70,9 @@ def train_prior(folder: Path, work: Path, plan: Plan, progress: Progress = silen
     sizes = TransformerSizes(
         latents.shape[2], latents.shape[3], len(words), plan.width, plan.blocks, plan.width // HEAD
     )
-    network = train_transformer(latents[train], captions, sizes, work, plan, progress)
+    network, curve = train_transformer(latents[train], captions, sizes, work, plan, progress)
     made = {"assets": len(rows), "seed": plan.seed, "steps": plan.steps, "codec_steps": plan.codec_steps}
+    made |= {"loss": curve}
     return BuiltinPrior(codec, network, words, made)
 
 
@@ -122,18 +124,32 @@ def train_codec(assets: Assets, work: Path, plan: Plan, progress: Progress = sil
     return codec.eval().requires_grad_(False)
 
 
-def finish(run: Training, done: Path, progress: Progress, result: nn.Module | None = None) -> None:
-    """Runs what is left to run, and keeps the result in a file; if it is there already, reads it."""
+def finish(run: Training, done: Path, progress: Progress, result: nn.Module | None = None) -> list[float]:
+    """Runs what is left to run, and keeps the result in a file; if it is there already, reads it.
+
+    Returns the mean losses of POINTS equal parts of the steps.
+    """
     result, identity = result or run.field, {"identity": run.identity, "steps": run.steps, "seed": run.seed}
     if done.exists():
         tensors, found = read_tensors(done)
-        if found != identity:
+        if {k: v for k, v in found.items() if k != "loss"} != identity:
             raise InputError(f"{done}: made with other sizes, steps or seed: use another folder, or remove it")
         result.load_state_dict(tensors)
-        return
+        return [float(value) for value in found.get("loss", [])]
     run.resume = run.checkpoint is not None and run.checkpoint.exists()
+    sums, counts, loss = torch.zeros(POINTS), torch.zeros(POINTS), run.loss
+
+    def counted(step: int, generator: torch.Generator) -> Tensor:
+        value = loss(step, generator)
+        sums[step * POINTS // run.steps] += float(value.detach())
+        counts[step * POINTS // run.steps] += 1
+        return value
+
+    run.loss, run.state = counted, run.state | {"losses": sums, "steps": counts}
     run.run(progress)
-    write_tensors(done, result.state_dict(), identity)
+    curve = [round(value, 4) for value in (sums / counts)[counts > 0].tolist()]
+    write_tensors(done, result.state_dict(), identity | {"loss": curve})
+    return curve
 
 
 def codec_loss(blocks: Float[Tensor, "n 4 512"], found: Float[Tensor, "n 4 512"]) -> Tensor:
@@ -192,8 +208,9 @@ def train_transformer(
     work: Path,
     plan: Plan,
     progress: Progress = silent,
-) -> Transformer:
-    """The network, from latents of objects and of their mirror images, and the numbers of the words of each.
+) -> tuple[Transformer, list[float]]:
+    """The network, from latents of objects and of their mirror images, and the numbers of the words of each; and the
+    curve of its losses.
 
     A rectified flow (Liu et al. 2022): from noise at time 0 to an object at time 1 on a straight line, whose velocity
     is learned at times of a logit-normal distribution (Esser et al. 2024, section 3.1). What is returned is the mean of
@@ -239,8 +256,8 @@ def train_transformer(
         identity={"sizes": msgspec.to_builtins(sizes)},
         checkpoint=work / "flow.checkpoint.safetensors",
     )
-    finish(run, work / "flow.safetensors", progress, mean)
-    return mean.eval().requires_grad_(False)
+    curve = finish(run, work / "flow.safetensors", progress, mean)
+    return mean.eval().requires_grad_(False), curve
 
 
 def batch_of(captions: list[list[int]], generator: torch.Generator) -> tuple[Tensor, Float[Tensor, "b w"]]:
