@@ -22,6 +22,7 @@ from fieldcast.errors import InputError
 from fieldcast.fields.progress import Progress, silent
 from fieldcast.fields.training import Training
 from fieldcast.reconstruct.avatars.avatar import Avatar
+from fieldcast.reconstruct.fitting.floor import Floor
 from fieldcast.reconstruct.fitting.masks import Masks, who_is_where
 from fieldcast.reconstruct.fitting.pixels import People
 from fieldcast.reconstruct.fitting.recipes import FAST, RECIPES, Recipe
@@ -47,7 +48,7 @@ class Plan:
 
     Each of these can be left out: moving: poses and shapes are learned; asking: masks are asked for anew; confident:
     surfaces are learned from frames in which bodies and masks agree, at first; ordered: people stand in the order of
-    the masks, and not inside of each other; smooth: poses change steadily.
+    the masks, and not inside of each other; smooth: poses change steadily; floor: feet are on one floor.
     """
 
     steps: int = 4000
@@ -59,6 +60,7 @@ class Plan:
     confident: bool = False
     ordered: bool = True
     smooth: bool = True
+    floor: bool = True
 
 
 @dataclass(frozen=True, eq=False)
@@ -140,7 +142,8 @@ class _Run:
         self.asked = {round(part * plan.steps) for part in (ASKED if plan.moving and plan.asking else ())}
         self.next, self.watched = 0, time.monotonic()
         masks = self._masks()
-        self.state = {"shares": masks.shares, "believed": masks.believed}
+        self.floor = Floor.of(recording, avatars)
+        self.state = {"shares": masks.shares, "believed": masks.believed, "floor": self.floor.height}
         self.state |= {f"{i}.coarse": avatar.shell.coarse for i, avatar in enumerate(avatars)}
         self._see()
 
@@ -166,6 +169,8 @@ class _Run:
         loss = torch.stack([near_given(avatar) for avatar in self.avatars]).sum()
         if self.plan.smooth:
             loss = loss + torch.stack([smoothness(avatar) for avatar in self.avatars]).sum()
+        if self.plan.floor:
+            loss = loss + self.floor.loss(self.avatars)
         if self.plan.ordered and len(self.avatars) > 1:
             frame = int(torch.randint(len(self.recording), (1,), generator=generator))
             loss = loss + apart_loss(self.avatars, frame, generator)
@@ -193,6 +198,8 @@ class _Run:
                 avatar.shell.settle()
             if step % SETTLED == SETTLED - 1 and self.plan.moving:
                 avatar.settle()
+        if step % LOOKED == 0:
+            self.floor.settle(self.avatars)
         if self.watch and time.monotonic() - self.watched > WATCHED:
             self.watch(step, self.fitted)
             self.watched = time.monotonic()
