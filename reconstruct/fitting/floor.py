@@ -58,7 +58,7 @@ class Floor:
         body = avatar.known.body
         rest = body.vertices[soles] + body.shape_directions[soles] @ avatar.shape
         maps = blended(avatar.transforms(), body.weight_index[soles], body.weights[soles])
-        lowest: Tensor = (moved_by(maps, rest) @ self.up).amin(1)
+        lowest: Tensor = (moved_by(maps, rest.expand(len(maps), -1, -1)) @ self.up).amin(1)
         return lowest
 
 
