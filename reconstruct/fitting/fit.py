@@ -26,7 +26,7 @@ from fieldcast.reconstruct.fitting.floor import Floor
 from fieldcast.reconstruct.fitting.masks import Masks, who_is_where
 from fieldcast.reconstruct.fitting.pixels import People
 from fieldcast.reconstruct.fitting.recipes import FAST, RECIPES, Recipe
-from fieldcast.reconstruct.fitting.terms import apart_loss, near_given, order_loss, seen_loss, smoothness
+from fieldcast.reconstruct.fitting.terms import apart_loss, dressed, near_given, order_loss, seen_loss, smoothness
 from fieldcast.reconstruct.recordings.files import require_people
 from fieldcast.reconstruct.recordings.recording import Recording
 from fieldcast.reconstruct.segments.segmenter import open_segmenter
@@ -34,7 +34,6 @@ from fieldcast.reconstruct.segments.segmenter import open_segmenter
 POSE, PLACE, SHAPE = 3e-3, 1.5e-3, 1e-2  # learning rates at first
 FALL = 0.07  # what is left of rates at the end
 WIDE, SHARP, SHARPENED = 0.02, 0.004, 0.75  # metres: beta at first, and from this part of the steps on
-EVEN, PLACES = 0.05, 512  # of squared slopes of offsets, at so many places near a surface: else it is rough
 ASKED = (0.2, 0.5)  # parts of the steps after which masks are asked for anew
 DOUBTED, RELIABLE = 0.5, 0.5  # part of the steps in which surfaces are learned from the better part of frames alone
 CONTESTED = 64  # pixels that somebody is seen in who is believed to be behind another, in a step
@@ -161,7 +160,7 @@ class _Run:
             avatar.shell.inner.requires_grad_(not (doubted and moving))
         loss = seen_loss(self.avatars, batch, generator, moving, self.recipe.samples)
         for avatar in self.avatars:
-            loss = loss + EVEN * avatar.shell.slopes(PLACES, generator).square().mean()
+            loss = loss + dressed(avatar, generator)
         return loss + self._poses(generator) if moving else loss
 
     def _poses(self, generator: torch.Generator) -> Tensor:
