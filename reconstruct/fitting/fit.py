@@ -26,7 +26,14 @@ from fieldcast.reconstruct.fitting.floor import Floor
 from fieldcast.reconstruct.fitting.masks import Masks, who_is_where
 from fieldcast.reconstruct.fitting.pixels import People
 from fieldcast.reconstruct.fitting.recipes import FAST, RECIPES, Recipe
-from fieldcast.reconstruct.fitting.terms import apart_loss, dressed, near_given, order_loss, seen_loss, smoothness
+from fieldcast.reconstruct.fitting.terms import (
+    apart_loss,
+    near_given,
+    order_loss,
+    roughness,
+    seen_loss,
+    smoothness,
+)
 from fieldcast.reconstruct.recordings.files import require_people
 from fieldcast.reconstruct.recordings.recording import Recording
 from fieldcast.reconstruct.segments.segmenter import open_segmenter
@@ -57,7 +64,7 @@ class Plan:
     moving: bool = True
     asking: bool = True
     confident: bool = False
-    ordered: bool = True
+    ordered: bool = False
     smooth: bool = True
     floor: bool = True
 
@@ -160,7 +167,7 @@ class _Run:
             avatar.shell.inner.requires_grad_(not (doubted and moving))
         loss = seen_loss(self.avatars, batch, generator, moving, self.recipe.samples)
         for avatar in self.avatars:
-            loss = loss + dressed(avatar, generator)
+            loss = loss + roughness(avatar, generator)
         return loss + self._poses(generator) if moving else loss
 
     def _poses(self, generator: torch.Generator) -> Tensor:
