@@ -40,7 +40,7 @@ MADE = {
     "posed": "fieldcast.reconstruct.avatars.posed:Posed",
 }
 """Kinds that are made of other fields, not taught, by module and class. Files hold them, with the specs of what they
-are made of inside their sizes. They may live in rooms that build on this one, so nothing is imported before a file asks.
+are made of inside their sizes. They may live in rooms that build on this one: each is imported when it is asked for.
 """
 
 DEEPEST, MOST = 40, 1024  # levels of a spec's JSON, four for each field within a field, and how many fields it may name

@@ -12,7 +12,7 @@ from __future__ import annotations
 import copy
 import math
 from dataclasses import dataclass, replace
-from typing import Annotated
+from typing import Annotated, TypeVar
 
 import torch
 from jaxtyping import Float, Int64
@@ -33,6 +33,7 @@ from fieldcast.reconstruct.avatars.warp import Places, places_of
 
 UP: Vector3 = (0.0, 1.0, 0.0)
 CELLS = 64  # a side of the occupancy grid
+F = TypeVar("F", bound=Field)
 Cells = Annotated[int, Meta(ge=1, le=4096)]
 
 
@@ -135,7 +136,7 @@ def _spec(shell: FieldSpec, places: Places, vertices: int, up: Vector3) -> Field
     )
 
 
-def shown(field: Field) -> Field:
+def shown(field: F) -> F:
     """The same field, which has looked anew where it is not empty."""
     field.occupancy = Occupancy.full(field.spec.occupancy)
     field.occupancy = known_occupancy(field, seed=0)

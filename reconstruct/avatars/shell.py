@@ -130,9 +130,7 @@ class Shell(Field):
         return log_laplace(-distance / self.beta) + torch.log(self.spec.space.unit / self.beta)
 
 
-def shell_of(
-    template: Template, inner: FieldSpec, seed: int = 0, shape: Float[Tensor, " s"] | None = None
-) -> Shell:
+def shell_of(template: Template, inner: FieldSpec, seed: int = 0, shape: Float[Tensor, " s"] | None = None) -> Shell:
     """A shell whose surface is the template's. inner: a spec whose space is replaced by the template's.
 
     shape: of the body that the template is of.
