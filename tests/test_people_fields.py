@@ -83,6 +83,18 @@ def pair(body: Body) -> list[Avatar]:
     return [somebody("ann", body, 0, -0.2), somebody("bob", body, 1, 0.25)]
 
 
+@pytest.fixture(scope="module")
+def posed(pair: list[Avatar]) -> Posed:
+    """The first of them. Not to be changed."""
+    return posed_field(pair[0], 1)
+
+
+@pytest.fixture(scope="module")
+def both(pair: list[Avatar]) -> Field:
+    """All of a frame. Not to be changed."""
+    return frame_field(pair, 1)
+
+
 def camera(size: int = 40) -> Cameras:
     eye, target = torch.tensor([[0.4, 1.2, 4.0]]), torch.tensor([[0.0, 0.95, -0.2]])
     return pinhole(look_at(eye, target, torch.tensor([0.0, 1.0, 0.0])), size, size, math.radians(36))
@@ -128,9 +140,8 @@ def test_a_posed_body_has_volsdfs_density_of_its_distance(body: Body) -> None:
 
 
 @torch.no_grad()
-def test_nothing_is_where_nobody_is_near(pair: list[Avatar]) -> None:
-    field = posed_field(pair[0], 1)
-    x = points(field)
+def test_nothing_is_where_nobody_is_near(pair: list[Avatar], posed: Posed) -> None:
+    field, x = posed, points(posed)
     away = torch.cdist(x.double(), pair[0].person.posed([1]).vertices[0].double()).amin(1)
     sigma = field.density(x)
     assert bool((sigma[away > NEAR + 0.03] == 0).all()) and bool((sigma[away < 0.02] >= 0).all())
@@ -140,9 +151,8 @@ def test_nothing_is_where_nobody_is_near(pair: list[Avatar]) -> None:
 
 
 @torch.no_grad()
-def test_a_posed_field_says_what_the_avatar_says(pair: list[Avatar]) -> None:
-    for avatar, frame in ((pair[0], 0), (pair[1], 1)):
-        field = posed_field(avatar, frame)
+def test_a_posed_field_says_what_the_avatar_says(pair: list[Avatar], posed: Posed) -> None:
+    for avatar, frame, field in ((pair[0], 1, posed), (pair[1], 0, posed_field(pair[1], 0))):
         x = points(field)
         at = torch.full((len(x),), frame)
         vertex = avatar.places.at(at, x)
@@ -169,14 +179,13 @@ def test_a_posed_field_is_of_its_own(pair: list[Avatar]) -> None:
 
 
 @torch.no_grad()
-def test_a_frame_looks_as_the_layered_renderer_sees_it(pair: list[Avatar]) -> None:
+def test_a_frame_looks_as_the_layered_renderer_sees_it(pair: list[Avatar], both: Field) -> None:
     """Steps begin elsewhere along rays, so edges differ; means do not, and shorter steps leave little."""
     rays, size = camera().image_rays(0), 40
     layers = look_at_people(pair, rays, torch.ones(len(rays), dtype=torch.int64))
     rgb = (layers.rgb + layers.transmittance[:, None]).reshape(size, size, 3)
-    field = frame_field(pair, 1)
-    assert isinstance(field, Composed) and field.spec.steps >= diagonal(field.spec.space) / STEP - 1
-    (image,) = render(field, camera())
+    assert isinstance(both, Composed) and both.spec.steps >= diagonal(both.spec.space) / STEP - 1
+    (image,) = render(both, camera())
     assert float((image.rgb - rgb).abs().mean()) < 0.004
     assert float((image.opacity - 1 + layers.transmittance.reshape(size, size)).abs().mean()) < 0.004
     assert float((image.opacity > 0.5).float().mean()) > 0.1
@@ -185,9 +194,8 @@ def test_a_frame_looks_as_the_layered_renderer_sees_it(pair: list[Avatar]) -> No
 
 
 @torch.no_grad()
-def test_people_of_a_frame_add_up(pair: list[Avatar]) -> None:
-    field, alone = frame_field(pair, 0), [posed_field(avatar, 0) for avatar in pair]
-    x = points(field)
+def test_people_of_a_frame_add_up(pair: list[Avatar], posed: Posed, both: Field) -> None:
+    field, x, alone = both, points(both), [posed, posed_field(pair[1], 1)]
     said = [one(x, ahead(x)) for one in alone]
     sigma = torch.stack([density for density, _ in said]).sum(0)
     assert torch.allclose(field.density(x), sigma, rtol=1e-3, atol=1e-4)
@@ -197,25 +205,23 @@ def test_people_of_a_frame_add_up(pair: list[Avatar]) -> None:
 
 
 @torch.no_grad()
-def test_a_field_may_be_behind_people(pair: list[Avatar]) -> None:
+def test_a_field_may_be_behind_people(pair: list[Avatar], posed: Posed) -> None:
     space = replace(
         student_spec(pair[0].shell.spec, "cp").space, aabb=(-2.0, -2.0, -2.0, 2.0, 3.0, 2.0), up=(0.0, 0.0, 1.0)
     )
     spec = default_spec("cp", space=space, occupancy=8, steps=32, background=(0.0, 0.5, 1.0))
     room = build(spec.resized({"resolution": 4, "hidden": 4}), seed=0)
-    field, people = frame_field(pair, 0, room), frame_field(pair, 0)
-    x = points(people)
-    assert torch.allclose(field.density(x), people.density(x) + room.density(x), rtol=1e-3, atol=1e-3)
+    field, x = frame_field(pair[:1], 1, room), points(posed)
+    assert torch.allclose(field.density(x), posed.density(x) + room.density(x), rtol=1e-3, atol=1e-3)
     assert (field.spec.background, field.spec.space.up) == ((0.0, 0.5, 1.0), (0.0, 0.0, 1.0))
     assert field.spec.steps >= diagonal(field.spec.space) / STEP - 1
 
 
-def test_who_is_not_present_is_not_in_the_frame(pair: list[Avatar]) -> None:
+def test_who_is_not_present_is_not_in_the_frame(pair: list[Avatar], posed: Posed) -> None:
     ann, bob = pair[0], copy.deepcopy(pair[1])
     bob.known = replace(bob.known, present=torch.tensor([True, False]))
-    assert isinstance(frame_field([ann, bob], 0), Composed)
-    found, alone = frame_field([ann, bob], 1), posed_field(ann, 1)
-    assert isinstance(found, Posed) and found.spec == alone.spec
+    found = frame_field([ann, bob], 1)
+    assert isinstance(found, Posed) and found.spec == posed.spec
     with pytest.raises(InputError, match=r"^frame 1: expected people who are present, found none$"):
         frame_field([bob], 1)
 
@@ -230,18 +236,18 @@ def test_a_frame_that_there_is_not(pair: list[Avatar], frame: int) -> None:
 
 
 @pytest.fixture(scope="module")
-def saved(pair: list[Avatar], tmp_path_factory: pytest.TempPathFactory) -> Path:
+def saved(pair: list[Avatar], posed: Posed, both: Field, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An avatar, somebody at a frame and all of a frame, in files. Read only."""
     folder = tmp_path_factory.mktemp("people")
     save_avatar(folder / "shell.safetensors", pair[0])
-    fieldcast.save(posed_field(pair[0], 1), folder / "posed.safetensors")
-    fieldcast.save(frame_field(pair, 1), folder / "composed.safetensors")
+    fieldcast.save(posed, folder / "posed.safetensors")
+    fieldcast.save(both, folder / "composed.safetensors")
     return folder
 
 
-@pytest.mark.parametrize("make", [posed_field, lambda avatar, frame: frame_field([avatar, avatar], frame)])
-def test_save_and_open_is_the_identity(pair: list[Avatar], tmp_path: Path, make: Callable[..., Field]) -> None:
-    field = make(pair[0], 1)
+@pytest.mark.parametrize("kind", ["posed", "both"])
+def test_save_and_open_is_the_identity(tmp_path: Path, kind: str, request: pytest.FixtureRequest) -> None:
+    field: Field = request.getfixturevalue(kind)
     fieldcast.save(field, tmp_path / "a.safetensors")
     opened = fieldcast.open(tmp_path / "a.safetensors")
     assert type(opened) is type(field) and opened.spec == field.spec
@@ -422,13 +428,10 @@ def test_verbs_take_avatars_and_frames(
 
 
 @torch.no_grad()
-def test_the_mesh_of_a_frame_is_where_its_people_are(
-    pair: list[Avatar], tmp_path: Path, capsys: Captured, saved: Path
-) -> None:
+def test_the_mesh_of_somebody_is_where_they_are(posed: Posed, tmp_path: Path, capsys: Captured, saved: Path) -> None:
     run(capsys, "convert", saved / "posed.safetensors", tmp_path / "a.ply", "--to", "mesh", "--size", "resolution=64")
     vertices = torch.from_numpy(read_mesh(tmp_path / "a.ply").parts[0].corners.reshape(-1, 3)).float()
-    field = posed_field(pair[0], 1)
-    rest = torch.cat([field.shell.distance(_rest(field, x)) for x in vertices.split(4096)]).abs()
+    rest = torch.cat([posed.shell.distance(_rest(posed, x)) for x in vertices.split(4096)]).abs()
     assert float(rest.mean()) < 0.01 and len(vertices) > 1000
 
 
