@@ -406,7 +406,8 @@ def run(capsys: Captured, *argv: object) -> str:
 def test_info_and_validate(saved: Path, capsys: Captured, kind: str) -> None:
     facts = json.loads(run(capsys, "info", saved / f"{kind}.safetensors", "--json"))
     assert facts["kind"] == kind and facts["parameters"] > 100
-    assert run(capsys, "info", saved / f"{kind}.safetensors")
+    told = {"shell": "planes", "posed": "shell of planes", "composed": "posed of shell of planes, posed of shell of"}
+    assert told[kind] in run(capsys, "info", saved / f"{kind}.safetensors")
     assert json.loads(run(capsys, "validate", saved / f"{kind}.safetensors", "--json"))["warnings"] == []
     assert json.loads(json.dumps(read_meta(saved / f"{kind}.safetensors")[0]["spec"])) == facts["spec"]
 
