@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import functools
 import json
 import math
 import re
@@ -101,6 +102,13 @@ def untrained(field: Field, kind: str) -> Field:
     return student
 
 
+@functools.cache
+def taught(kind: str) -> tuple[Field, Field]:
+    """The ball, and what it becomes in 150 steps of 2,048 points: made once for the tests that look at it."""
+    teacher = ball()
+    return teacher, convert(teacher, tiny(kind), steps=150)
+
+
 def fidelity(teacher: Field, student: Field) -> float:
     return compare(teacher, student, comparison_views(teacher, 2, 0, longest=32)).psnr
 
@@ -135,10 +143,8 @@ BOUNDS = {
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_kind_becomes_faithful(kind: str) -> None:
-    teacher = ball()
-    before = fidelity(teacher, untrained(teacher, kind))
-    student = convert(teacher, tiny(kind), steps=150)
-    after = fidelity(teacher, student)
+    teacher, student = taught(kind)
+    before, after = fidelity(teacher, untrained(teacher, kind)), fidelity(teacher, student)
     assert after > before + 4
     assert after > BOUNDS[kind]
     assert student.spec.kind == kind
@@ -152,8 +158,7 @@ def test_every_kind_becomes_faithful(kind: str) -> None:
 @pytest.mark.parametrize("kind", ["voxels", "planes"])
 def test_there_and_on(kind: str) -> None:
     """A student teaches in turn: ball to voxels (which share no features) or planes, and those to a hash grid."""
-    first = ball()
-    second = convert(first, tiny(kind), steps=150)
+    first, second = taught(kind)
     third = convert(second, tiny("hashgrid"), steps=150)
     assert fidelity(second, third) > 24
     assert fidelity(first, third) > 20
