@@ -87,9 +87,20 @@ def ways(
     """The yaw of the way that somebody goes, how fast, in metres a second along the ground, and the yaw to the
     camera."""
     frame = upright(up, torch.zeros(1))[0]
-    speed = torch.gradient(place, dim=0)[0] * fps if len(place) > 1 else torch.zeros_like(place)
-    way, view = speed @ frame, (cameras.centers - place) @ frame
+    way, view = _speed(place, fps) @ frame, (cameras.centers - place) @ frame
     return torch.atan2(way[:, 0], way[:, 2]), way[:, [0, 2]].norm(dim=1), torch.atan2(view[:, 0], view[:, 2])
+
+
+def _speed(place: Float[Tensor, "t 3"], fps: float) -> Float[Tensor, "t 3"]:
+    """Metres a second: the slope of the straight line through the places of a second. Who walks is lower at each step,
+    and seems to be farther away."""
+    from scipy.signal import savgol_filter
+
+    if len(place) < 3:
+        return fps * torch.gradient(place, dim=0)[0] if len(place) == 2 else torch.zeros_like(place)
+    window = max(3, min((len(place) - 1) // 2 * 2 + 1, 2 * round(fps / 2) + 1))
+    found = savgol_filter(place.double().numpy(), window, polyorder=1, deriv=1, axis=0)
+    return torch.from_numpy(fps * found).to(place)
 
 
 def facing_cost(

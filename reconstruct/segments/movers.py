@@ -19,6 +19,7 @@ from torch import Tensor
 from fieldcast.errors import InputError
 from fieldcast.fields.progress import Progress, silent
 from fieldcast.reconstruct.recordings.recording import Recording
+from fieldcast.reconstruct.recordings.steadiness import STILL, camera_shift
 from fieldcast.reconstruct.segments.background import background_of
 
 LEAST = 0.002  # of the picture: what is smaller is a speck
@@ -47,7 +48,8 @@ class Part:
 
 def moving(recording: Recording, progress: Progress = silent) -> list[Bool[np.ndarray, "h w"]]:
     """What moves in each frame."""
-    if not recording.static:
+    shift, _ = camera_shift(recording.frames)
+    if not recording.static or shift > STILL * max(recording.frames[0].shape):
         raise InputError(
             f"{recording.source}: people cannot be found where the camera moves; give masks in scene.json, keypoints "
             "(--keypoints) or poses (--poses)"
