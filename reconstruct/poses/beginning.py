@@ -31,6 +31,9 @@ from fieldcast.reconstruct.recordings.keypoints import Keypoints
 from fieldcast.reconstruct.recordings.recording import Person, Recording
 from fieldcast.reconstruct.segments.splitting import found_people
 
+RELIED = 0.5
+"""What is less sure is not to be relied on."""
+
 
 @dataclass(frozen=True)
 class Sure:
@@ -114,7 +117,7 @@ def _from_masks(recording: Recording, labels: list[UInt8[Tensor, "h w"]], what: 
         mean = float(certain[person.present].mean())
         text = (
             f"body and {what} have {100 * mean:.0f} % of their union in common, in frames that the fit had not seen; "
-            "depth, left and right, and limbs before the trunk are guesses"
+            "depth, left and right, which way somebody faces who stands, and limbs before the trunk are guesses"
         )
         sure.append(_sure(person, certain, text, _guessed(recording, tilt) if tilt else ""))
     return Beginning(replace(recording, people=tuple(person for person, _ in found)), tuple(sure))
@@ -122,7 +125,8 @@ def _from_masks(recording: Recording, labels: list[UInt8[Tensor, "h w"]], what: 
 
 def _sure(person: Person, certain: Float[Tensor, " t"], text: str, guess: str) -> Sure:
     number = float(certain[person.present].mean())
-    return Sure(person.name, number, f"{person.name}: sure to {number:.2f}: {text}{guess}")
+    doubt = ", not to be relied on" if number < RELIED else ""
+    return Sure(person.name, number, f"{person.name}: sure to {number:.2f}{doubt}: {text}{guess}")
 
 
 def _tilt(recording: Recording, labels: list[UInt8[Tensor, "h w"]]) -> Tilt:

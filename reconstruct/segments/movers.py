@@ -13,14 +13,14 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float64, Int32
+from jaxtyping import Bool, Float64, Int32, UInt8
 from torch import Tensor
 
 from fieldcast.errors import InputError
 from fieldcast.fields.progress import Progress, silent
 from fieldcast.reconstruct.recordings.recording import Recording
 from fieldcast.reconstruct.recordings.steadiness import STILL, camera_shift
-from fieldcast.reconstruct.segments.background import background_of
+from fieldcast.reconstruct.segments.background import QUIET, background_of
 
 LEAST = 0.002  # of the picture: what is smaller is a speck
 PERSON = 0.3  # of the size of a whole person: what is smaller is a piece of one
@@ -48,8 +48,7 @@ class Part:
 
 def moving(recording: Recording, progress: Progress = silent) -> list[Bool[np.ndarray, "h w"]]:
     """What moves in each frame."""
-    shift, _ = camera_shift(recording.frames)
-    if not recording.static or shift > STILL * max(recording.frames[0].shape):
+    if not recording.static or _moves(recording.frames):
         raise InputError(
             f"{recording.source}: people cannot be found where the camera moves; give masks in scene.json, keypoints "
             "(--keypoints) or poses (--poses)"
@@ -66,6 +65,14 @@ def moving(recording: Recording, progress: Progress = silent) -> list[Bool[np.nd
         found.append(cleaned(evidence))
         progress(t + 1, len(frames), "finding what moves")
     return found
+
+
+def _moves(frames: list[UInt8[Tensor, "h w 3"]]) -> bool:
+    """Whether the picture as a whole moves: it is shifted, and in half of its pixels that is seen. Before a bare wall
+    a person alone looks like a shift."""
+    shift, frame = camera_shift(frames)
+    change = (frames[frame].float() - frames[0].float()).abs().amax(-1)
+    return shift > STILL * max(frames[0].shape) and float(change.median()) > 2 * QUIET
 
 
 def cleaned(evidence: Tensor) -> Bool[np.ndarray, "h w"]:

@@ -46,7 +46,7 @@ class Track:
             return np.array([np.interp(frame, known, column) for column in at.T])
         near = known[:RECENT] if frame < known[0] else known[-RECENT:]
         edge = known[0] if frame < known[0] else known[-1]
-        return self.parts[edge].middle + self._speed(near) * (frame - edge)
+        return np.asarray(self.parts[edge].middle + self._speed(near) * (frame - edge))
 
     def _speed(self, frames: list[int]) -> Float64[np.ndarray, " 2"]:
         """Pixels a frame."""
