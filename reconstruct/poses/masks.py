@@ -4,9 +4,10 @@ First where each stands (`standing`), then the direction: the cheapest path thro
 stance (`starts.tracked`). Who walks begins with the gait that fits best (`gaits`). Then all frames of a person are
 fitted together: the body fills its outline (`outlines`), and moves as people do (`motions`).
 
-Every fourth frame is not looked at first: how well the body agrees with the mask there is how sure the motion is. A
-last, shorter round looks at all of them. What a mask cannot tell stays a guess: depth and stature, a limb before the
-trunk, and left and right of somebody who is seen from the front or from behind.
+Every fourth frame is not looked at by the fit at first, but for the place that it begins with: how well the body agrees
+with the mask there is how sure the motion is. A last, shorter round looks at all frames. What a mask cannot tell stays
+a guess: depth and stature, a limb before the trunk, and left and right of somebody who is seen from the front or from
+behind.
 
 Letters: T frames, H by W pixels, P people, Y directions.
 """
