@@ -36,18 +36,21 @@ from fieldcast.reconstruct.recordings.silhouettes import silhouettes
 
 STEPS = 160
 HELD = 4  # every fourth frame is not looked at first
+PARTLY = 0.25  # what a frame counts whose mask lacks a part: legs that a mask has lost are not to be folded away
 LAST = 0.4  # of the steps, for all frames
 DOUBT = 0.05  # what a frame's outline counts for its direction: frames that follow each other are wrong alike
 
 
 @dataclass(frozen=True, eq=False)
 class Stand:
-    """Somebody before limbs are looked at. own, nearer: pixels that show them, and those that show people nearer."""
+    """Somebody before limbs are looked at. own, nearer: pixels that show them, and those that show people nearer.
+    whole: whether the mask has its head and its feet."""
 
     own: Bool[Tensor, "t h w"]
     nearer: Bool[Tensor, "t h w"]
     place: Float[Tensor, "t 3"]
     present: Bool[Tensor, " t"]
+    whole: Bool[Tensor, " t"]
 
 
 def fit_masks(
@@ -73,6 +76,7 @@ def fit_masks(
     found = []
     for p, one in enumerate(stands):
         given = outline(small, one.own, one.nearer, one.present)
+        given = replace(given, weight=torch.where(one.whole, 1.0, PARTLY) * given.weight)
         moving, sure = _one(body, points, given, one, up, fit, progress, f"person {p + 1}")
         found.append((moving.person(body, f"person {p + 1}", one.present), sure))
     return found
@@ -83,11 +87,12 @@ def stand(
 ) -> list[Stand]:
     """Where everybody stands, and who is nearer than whom."""
     masks = standing.own_masks(labels, people)
-    found, depths = [], []
+    found, wholes, depths = [], [], []
     for p, own in enumerate(masks):
         known = standing.whole(own, (labels > 0) & ~own)
         if not known.any():
             raise InputError(f"masks: label {p + 1} is seen from head to foot in no frame")
+        wholes.append(known)
         found.append(standing.places(body, cameras, standing.ends(own, known), known, up))
         depths.append(-local(cameras, found[-1][:, None])[:, 0, 2])
     nearer = [
@@ -95,7 +100,7 @@ def stand(
         for p in range(people)
     ]
     enough = [own.sum((1, 2)) >= standing.LEAST for own in masks]
-    return [Stand(*each) for each in zip(masks, nearer, found, enough, strict=True)]
+    return [Stand(*each) for each in zip(masks, nearer, found, enough, wholes, strict=True)]
 
 
 def _one(

@@ -10,7 +10,7 @@ Letters: T frames, H by W pixels.
 from __future__ import annotations
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
 from fieldcast.fields.cameras import Cameras
@@ -22,7 +22,8 @@ from fieldcast.reconstruct.poses.views import ideal, turned
 from fieldcast.reconstruct.segments.agreement import masks_of
 
 LEAST = 12  # pixels without which nobody is seen
-CUT = 0.75  # of the height that is usual: a mask that is lower is cut off, or its person has ducked
+CUT = 0.88  # of the height that is usual: a mask that is lower is cut off, or its person has ducked
+MOST = 0.95  # of the weight of heights, for those above the usual one
 ASTRAY = 0.2  # radians by which people go other ways than they face
 TOWARDS = 0.5  # what it costs to face away from the camera: people are filmed from the front more often
 
@@ -41,17 +42,20 @@ def whole(own: Bool[Tensor, "t h w"], others: Bool[Tensor, "t h w"]) -> Bool[Ten
         tall[t] = float(rows[-1] - rows[0] + 1)
         found[t] = not bool(beside.any())
     if found.any():
-        # Heights change as people come and go: what is usual is what their neighbours in time have.
-        usual = torch.stack([_near(tall, found, t) for t in range(len(tall))])
-        found &= tall > CUT * usual
+        found[found.clone()] = tall[found] > CUT * _usual(tall[found], found.nonzero()[:, 0])
     return found
 
 
-def _near(tall: Float[Tensor, " t"], found: Bool[Tensor, " t"], t: int, reach: int = 12) -> Float[Tensor, ""]:
-    """The upper quartile of the heights about a frame."""
-    nearby = slice(max(0, t - reach), t + reach + 1)
-    here = tall[nearby][found[nearby]]
-    return here.quantile(0.75) if len(here) else tall[found].quantile(0.75)
+def _usual(tall: Float[Tensor, " n"], frames: Int64[Tensor, " n"]) -> Float[Tensor, " n"]:
+    """How high a mask is when nothing of it is missing: a parabola over time, since people come and go, above most of
+    the heights (expectiles, Newey and Powell 1987)."""
+    t = frames.double() / max(1, int(frames.max()))
+    powers = torch.stack([t**k for k in range(3 if len(t) >= 8 else 1)], 1)
+    weight = torch.ones(len(t), dtype=torch.float64)
+    for _ in range(20):
+        found = powers @ torch.linalg.lstsq(weight[:, None] * powers, weight * tall.double()).solution
+        weight = torch.where(tall > found, MOST, 1 - MOST).sqrt()
+    return found.float()
 
 
 def ends(own: Bool[Tensor, "t h w"], known: Bool[Tensor, " t"]) -> Float[Tensor, "t 2 2"]:

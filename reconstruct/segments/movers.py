@@ -82,7 +82,7 @@ def cleaned(evidence: Tensor) -> Bool[np.ndarray, "h w"]:
     mask = ndimage.gaussian_filter(evidence.numpy(), BLUR) > 0
     around = max(1, round(CLOSED * max(mask.shape)))
     mask = ndimage.binary_closing(np.pad(mask, around), iterations=around)[around:-around, around:-around]
-    mask = ndimage.binary_fill_holes(ndimage.binary_opening(mask) | mask)
+    mask = ndimage.binary_fill_holes(mask)
     pieces, count = ndimage.label(mask)
     area = np.bincount(pieces.ravel(), minlength=count + 1)
     kept = area >= LEAST * mask.size
