@@ -55,7 +55,8 @@ def _usual(tall: Float[Tensor, " n"], frames: Int64[Tensor, " n"]) -> Float[Tens
     for _ in range(20):
         found = powers @ torch.linalg.lstsq(weight[:, None] * powers, weight * tall.double()).solution
         weight = torch.where(tall > found, MOST, 1 - MOST).sqrt()
-    return found.float()
+    usual: Tensor = found.float()
+    return usual
 
 
 def ends(own: Bool[Tensor, "t h w"], known: Bool[Tensor, " t"]) -> Float[Tensor, "t 2 2"]:
