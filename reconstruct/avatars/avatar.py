@@ -19,12 +19,14 @@ from fieldcast.fields.spec import FieldSpec
 from fieldcast.reconstruct.avatars.shell import Shell, shell_of
 from fieldcast.reconstruct.avatars.template import template_of
 from fieldcast.reconstruct.avatars.warp import Places, inverse, places_of
+from fieldcast.reconstruct.recordings.params import closed
 from fieldcast.reconstruct.recordings.recording import Person
 
 
 class Avatar(nn.Module):
     """shell: the surface and its colours at rest. shape [S], pose [T, J, 3] and place [T, 3]: those of the person, to
-    be learned. places: where the body is near, for the poses at which `settle` was called last.
+    be learned. places: where the body is near, for the poses at which `settle` was called last. Where the person is not
+    present the numbers are those of the nearest frame in which they are, and nothing of them is seen.
     """
 
     places: Places
@@ -32,6 +34,7 @@ class Avatar(nn.Module):
     def __init__(self, person: Person, inner: FieldSpec, seed: int = 0) -> None:
         """inner: the spec of the field inside the shell."""
         super().__init__()
+        person = closed(person)
         self.known, body = person, person.body
         self.shell: Shell = shell_of(template_of(body.at_rest(person.shape)[0], body.faces), inner, seed)
         self.shape, self.pose, self.place = (
@@ -43,12 +46,12 @@ class Avatar(nn.Module):
     def person(self) -> Person:
         """Who it is, with the numbers as they are now."""
         shape, pose, place = (value.detach().clone() for value in (self.shape, self.pose, self.place))
-        return replace(self.known, shape=shape, pose=pose, place=place)
+        return closed(replace(self.known, shape=shape, pose=pose, place=place))
 
     @torch.no_grad()
     def settle(self) -> None:
         """Looks again where the body is. To be called when poses have changed by about half a cell."""
-        self.places = places_of(self.person.posed().vertices)
+        self.places = places_of(self.person.posed().vertices, self.known.present)
 
     def transforms(self) -> Float[Tensor, "t j 3 4"]:
         """world_from_rest of the joints at all frames."""

@@ -38,7 +38,7 @@ def near_person(
     inverse = 1 / torch.where(rays.directions.abs() < 1e-9, 1e-9, rays.directions)
     a, b = (low - rays.origins) * inverse, (high - rays.origins) * inverse
     near, far = torch.minimum(a, b).amax(-1).clamp_min(0), torch.maximum(a, b).amin(-1)
-    hit = (far > near).nonzero()[:, 0]
+    hit = ((far > near) & (places.row[frame] >= 0)).nonzero()[:, 0]
     steps = int(((far - near)[hit].amax() / STEP).ceil()) if len(hit) else 0
     begin = torch.full((len(hit), 1), 0.5) if generator is None else torch.rand(len(hit), 1, generator=generator)
     t = near[hit, None] + (torch.arange(steps, device=near.device) + begin.to(near.device)) * STEP

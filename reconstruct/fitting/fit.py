@@ -11,21 +11,23 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from fieldcast.errors import InputError
 from fieldcast.fields.kinds import default_spec
 from fieldcast.fields.progress import Progress, silent
 from fieldcast.fields.spec import FieldSpec
 from fieldcast.fields.training import Training
 from fieldcast.reconstruct.avatars.avatar import Avatar
 from fieldcast.reconstruct.avatars.people import look_at_people
+from fieldcast.reconstruct.fitting.behind import Behind, behind_of
 from fieldcast.reconstruct.fitting.masks import who_is_where
 from fieldcast.reconstruct.fitting.pixels import Batch, People
-from fieldcast.reconstruct.recordings.files import require_people
+from fieldcast.reconstruct.fitting.requirements import require_fittable, require_found
+from fieldcast.reconstruct.fitting.smoothness import bends
 from fieldcast.reconstruct.recordings.recording import Person, Recording
 from fieldcast.reconstruct.segments.segmenter import open_segmenter
 
@@ -43,21 +45,27 @@ LOOKED, SETTLED = 100, 400  # steps between looks at surfaces, and at bodies
 
 @dataclass(frozen=True)
 class Plan:
-    """steps: of training. segmenter: as `open_segmenter` takes it. moving: whether poses and shapes are learned."""
+    """steps: of training. segmenter: as `open_segmenter` takes it. moving: whether poses and shapes are learned.
+    background: a field file of what is behind people, in the recording's world; None: it is learned.
+    """
 
     steps: int = 4000
     segmenter: str = "grabcut"
     moving: bool = True
     seed: int = 0
+    background: Path | None = None
 
 
 @dataclass(frozen=True, eq=False)
 class Fitted:
-    """avatars: of the people, in the order of the recording. shares [T, P, H, W]: who is where. behind: what is."""
+    """avatars: of the people, in the order of the recording. shares [T, P, H, W]: who is where. behind: the pictures
+    behind them, one or one a frame. backdrop: the same, to be looked at from anywhere.
+    """
 
     avatars: list[Avatar]
     shares: Float[Tensor, "t p h w"]
-    behind: Float[Tensor, "h w 3"]
+    behind: Float[Tensor, "v h w 3"]
+    backdrop: Behind
 
 
 def inner_spec() -> FieldSpec:
@@ -69,13 +77,12 @@ def inner_spec() -> FieldSpec:
 def fit_people(recording: Recording, plan: Plan, progress: Progress = silent) -> Fitted:
     """Learns the people of a recording, beginning with the poses that it has.
 
-    Raises InputError for a recording without people or whose camera moves.
+    Raises InputError, before anything is trained, for a recording without people, of somebody who is never seen, or
+    whose camera moves and nobody knows how.
     """
-    require_people(recording)
-    if not recording.static:
-        raise InputError(f"{recording.source}: expected a camera that stands still; others cannot be fitted yet")
+    require_fittable(recording)
     avatars = [Avatar(person, inner_spec(), plan.seed + i) for i, person in enumerate(recording.people)]
-    run = _Run(recording, avatars, plan)
+    run = _Run(recording, avatars, plan, progress)
     Training(
         nn.ModuleList(avatars),
         run.loss,
@@ -88,7 +95,7 @@ def fit_people(recording: Recording, plan: Plan, progress: Progress = silent) ->
     for avatar in avatars:
         avatar.settle()
         avatar.shell.settle()
-    return Fitted(avatars, run.pixels.shares, run.pixels.behind)
+    return Fitted(avatars, run.pixels.shares, run.pixels.behind.color, run.pixels.behind)
 
 
 def rates(avatars: Sequence[Avatar]) -> list[tuple[list[nn.Parameter], float]]:
@@ -106,15 +113,19 @@ def rates(avatars: Sequence[Avatar]) -> list[tuple[list[nn.Parameter], float]]:
 class _Run:
     """The losses of the steps, and what is done between them."""
 
-    def __init__(self, recording: Recording, avatars: list[Avatar], plan: Plan) -> None:
+    def __init__(self, recording: Recording, avatars: list[Avatar], plan: Plan, progress: Progress) -> None:
         self.recording, self.avatars, self.plan = recording, avatars, plan
-        self.segmenter = open_segmenter(plan.segmenter, recording, seed=plan.seed)
+        self.behind = behind_of(recording, plan.background, plan.seed, progress)
+        told = None if self.behind is None else self.behind.told
+        self.segmenter = open_segmenter(plan.segmenter, recording, seed=plan.seed, behind=told)
         self.asked = {round(part * plan.steps) for part in (ASKED if plan.moving else ())}
         self.pixels = self._pixels()
 
     def _pixels(self) -> People:
         people = [avatar.person for avatar in self.avatars]
-        return People.of(self.recording, who_is_where(self.recording, people, self.segmenter, self.plan.seed))
+        shares = who_is_where(self.recording, people, self.segmenter, self.plan.seed)
+        require_found(self.recording, shares)
+        return People.of(self.recording, shares, self.behind)
 
     def loss(self, step: int, generator: torch.Generator) -> Tensor:
         moving = self.plan.moving and step % 2 == 0  # poses cost as much as all else: every other step will do
@@ -146,10 +157,11 @@ def seen_loss(avatars: Sequence[Avatar], batch: Batch, generator: torch.Generato
 
 
 def likely(avatar: Avatar) -> Tensor:
-    """How unlikely the poses are: bends of the path, of turns, and how far they have left what was given."""
+    """How unlikely the poses are: bends of the path, of turns, and how far they have left what was given.
+
+    Frames in which somebody is not present say nothing: paths may do anything across them.
+    """
     given: Person = avatar.known
-    far = FAR * (avatar.pose - given.pose).square().sum(-1).mean() + FAR * (avatar.shape - given.shape).square().mean()
-    if len(avatar.place) < 3:
-        return far
-    bends = BENDS * avatar.place.diff(n=2, dim=0).square().sum(-1).mean()
-    return far + bends + TURNS * avatar.pose.diff(n=2, dim=0).square().sum(-1).mean()
+    off = (avatar.pose - given.pose)[given.present].square().sum(-1).mean()
+    far = FAR * off + FAR * (avatar.shape - given.shape).square().mean()
+    return far + BENDS * bends(avatar.place, given.present) + TURNS * bends(avatar.pose, given.present)
