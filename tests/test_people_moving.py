@@ -31,6 +31,7 @@ from fieldcast.reconstruct.fitting.masks import who_is_where
 from fieldcast.reconstruct.fitting.pixels import People
 from fieldcast.reconstruct.fitting.room import empty_pixels, fit_room
 from fieldcast.reconstruct.fitting.smoothness import bends
+from fieldcast.reconstruct.fitting.uncovered import uncovered
 from fieldcast.reconstruct.recordings.recording import Person, Recording
 from fieldcast.reconstruct.segments.agreement import agreement, masks_of
 from fieldcast.reconstruct.segments.background import QUIET
@@ -177,6 +178,16 @@ def test_a_field_file_may_stand_behind_people(moving: Recording, behind: Behind,
         behind_of(other, tmp_path / "room.safetensors")
 
 
+def test_a_place_is_known_if_some_frame_shows_it_with_nobody_before_it() -> None:
+    seen_by, empty = cameras(True), torch.ones(FRAMES, SIZE, SIZE, dtype=torch.bool)
+    points = torch.tensor([[0.0, 0.85, 0.0], [0.0, 0.85, 8.0], [9.0, 0.85, 0.0]])  # in the middle, behind, beside
+    assert uncovered(seen_by, empty, points).tolist() == [True, False, False]
+    empty[:, SIZE // 2 - 2 : SIZE // 2 + 2, SIZE // 2 - 2 : SIZE // 2 + 2] = False  # all look at the first point
+    assert not bool(uncovered(seen_by, empty, points).any())
+    empty[4] = True
+    assert uncovered(seen_by, empty, points).tolist() == [True, False, False]
+
+
 def test_noise_is_the_mean_difference_where_nobody_is() -> None:
     g = torch.Generator().manual_seed(3)
     off, counted = 40 * torch.rand(64, 64, generator=g), torch.ones(64, 64, dtype=torch.bool)
@@ -193,7 +204,8 @@ def test_noise_is_the_mean_difference_where_nobody_is() -> None:
 
 def test_segmenters_that_are_told_what_is_behind_find_people_before_a_moving_camera(moving: Recording) -> None:
     truth = torch.stack(moving.labels or [])
-    told = Backgrounds.of(moving.frames, truth_behind(moving), empty_pixels(moving))
+    known = torch.ones(FRAMES, SIZE, SIZE, dtype=torch.bool)
+    told = Backgrounds.of(moving.frames, truth_behind(moving), known, empty_pixels(moving))
     for name in ("background", "grabcut"):
         segmenter = open_segmenter(name, moving, behind=told)
         found = who_is_where(moving, moving.people, segmenter) > 0.5

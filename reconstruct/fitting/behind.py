@@ -23,6 +23,7 @@ from fieldcast.fields.files import open_field
 from fieldcast.fields.progress import Progress, silent
 from fieldcast.fields.rendering.images import render, shading
 from fieldcast.reconstruct.fitting.room import empty_pixels, fit_room
+from fieldcast.reconstruct.fitting.uncovered import uncovered
 from fieldcast.reconstruct.recordings.recording import Recording
 from fieldcast.reconstruct.segments.background import background_of
 from fieldcast.reconstruct.segments.backgrounds import Backgrounds
@@ -82,9 +83,15 @@ def still(recording: Recording, there: Bool[Tensor, "t h w"]) -> Behind:
 def rendered(recording: Recording, field: Field, empty: Bool[Tensor, "t h w"], progress: Progress = silent) -> Behind:
     """What the recording's cameras see of a field. empty: where nobody is."""
     cameras = recording.cameras[[0]] if recording.static else recording.cameras
-    color = torch.stack([image.rgb.clamp(0, 1).cpu() for image in render(field, cameras, progress=progress)])
-    told = Backgrounds.of(recording.frames, color.expand(len(recording), -1, -1, -1), empty)
-    return Behind(cameras, color, field, told)
+    color, known = [], []
+    for t, image in enumerate(render(field, cameras, progress=progress)):
+        rays, depth = cameras.image_rays(t), image.depth.cpu()
+        points = rays.origins + depth.reshape(-1, 1) * rays.directions
+        color.append(image.rgb.clamp(0, 1).cpu())
+        known.append(uncovered(recording.cameras, empty, points).reshape(depth.shape))
+    colors, there = torch.stack(color), torch.stack(known)
+    every = colors.expand(len(recording), -1, -1, -1), there.expand(len(recording), -1, -1)
+    return Behind(cameras, colors, field, Backgrounds.of(recording.frames, *every, empty))
 
 
 def _check_likeness(recording: Recording, found: Behind, empty: Bool[Tensor, "t h w"], file: Path) -> None:

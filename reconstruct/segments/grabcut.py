@@ -11,6 +11,7 @@ Letters: P people, H by W pixels.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -100,19 +101,28 @@ class GrabCut:
 
 def odds_of(image: UInt8[Tensor, "h w 3"], away: Float[Tensor, "p h w"], known: Known) -> Float[Tensor, "p h w"]:
     """Log-odds of each person against everything else, before edges are looked at. away: see `distances`."""
-    background = known.of(image)
-    if background is not None:
-        behind = -background.evidence(image)
-    elif known.colours:
-        nearest = away.amin(0)
-        behind = colours_of([(image, (nearest > INNER) & (nearest < OUTER))]).evidence(image)
-    else:
-        behind = torch.zeros_like(away[0])
+    behind = _behind(image, away.amin(0), known)
     people = ((EDGE - away) / SLOPE).clamp(LEAST_PRIOR, MOST_PRIOR)
     if known.colours:
         people = people + torch.stack([colours.evidence(image) for colours in known.colours])
     every = torch.cat([behind[None], people.masked_fill(away.isposinf(), -torch.inf)])
     return torch.stack([every[k] - _without(every, k).logsumexp(0) for k in range(1, len(every))])
+
+
+def _behind(image: UInt8[Tensor, "h w 3"], nearest: Float[Tensor, "h w"], known: Known) -> Float[Tensor, "h w"]:
+    """Log-odds of the background. What is told of it may be wrong: then it has either the colour that is told or one of
+    the surroundings'. nearest: how far whoever is nearest is from each pixel, statures.
+    """
+    background = known.of(image)
+    if background is not None and known.behind is None:
+        return -background.evidence(image)
+    around_it = torch.zeros_like(nearest)
+    if known.colours:
+        around_it = colours_of([(image, (nearest > INNER) & (nearest < OUTER))]).evidence(image)
+    if background is None:
+        return around_it
+    told = torch.where(background.known, -background.evidence(image), -torch.inf)
+    return torch.logaddexp(told, around_it) - math.log(2)
 
 
 def cut(
