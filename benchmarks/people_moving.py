@@ -119,6 +119,7 @@ def main() -> None:
     before = seconds()
     fitted = fit_people(begun, Plan(options.steps, background=options.background))
     print(f"people, {options.steps} steps, and the background: {seconds() - before:.0f} CPU seconds")
+    assert fitted.backdrop is not None
     looks = [look_at_frame(fitted.avatars, fitted.backdrop, t, given.cameras, t) for t in range(len(given))]
     labels = torch.stack([look.labels for look in looks])
     masks = [masks_of(x, len(given.people)) for x in (labels, torch.stack(truth.recording.labels or []))]

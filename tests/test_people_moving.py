@@ -220,7 +220,8 @@ def test_people_are_fitted_before_a_moving_camera(moving: Recording, monkeypatch
     monkeypatch.setattr(room, "STEPS", 20)
     monkeypatch.setattr(KINDS["hashgrid"], "points_per_step", 1 << 11)
     fitted = fit_people(replace(moving, labels=None), Plan(steps=4))
-    assert fitted.behind.shape == (FRAMES, SIZE, SIZE, 3) and fitted.backdrop.field is not None
+    assert fitted.backdrop is not None and fitted.backdrop.field is not None
+    assert fitted.behind.shape == (FRAMES, SIZE, SIZE, 3) and torch.equal(fitted.behind, fitted.backdrop.color)
     look = look_at_frame(fitted.avatars, fitted.backdrop, 3, moving.cameras, 3)
     assert look.rgb.shape == (SIZE, SIZE, 3) and bool(look.rgb.isfinite().all())
     nobody = look.opacity.sum(0) == 0

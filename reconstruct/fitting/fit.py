@@ -65,7 +65,7 @@ class Fitted:
     avatars: list[Avatar]
     shares: Float[Tensor, "t p h w"]
     behind: Float[Tensor, "v h w 3"]
-    backdrop: Behind
+    backdrop: Behind | None = None
 
 
 def inner_spec() -> FieldSpec:
@@ -120,11 +120,11 @@ class _Run:
         self.segmenter = open_segmenter(plan.segmenter, recording, seed=plan.seed, behind=told)
         self.asked = {round(part * plan.steps) for part in (ASKED if plan.moving else ())}
         self.pixels = self._pixels()
+        require_found(recording, self.pixels.shares)
 
     def _pixels(self) -> People:
         people = [avatar.person for avatar in self.avatars]
         shares = who_is_where(self.recording, people, self.segmenter, self.plan.seed)
-        require_found(self.recording, shares)
         return People.of(self.recording, shares, self.behind)
 
     def loss(self, step: int, generator: torch.Generator) -> Tensor:
