@@ -40,7 +40,7 @@ def pictures(fitted: Fitted, cameras: Cameras) -> tuple[list[torch.Tensor], list
     """What the recording's cameras see, and who is where."""
     seen, labels = [], []
     for t in range(len(cameras)):
-        rays, behind = cameras.image_rays(t), fitted.behind.reshape(-1, 3)
+        rays, behind = cameras.image_rays(t), fitted.behind[min(t, len(fitted.behind) - 1)].reshape(-1, 3)
         colors, shares = [], []
         for first in range(0, len(rays), LOT):
             part = slice(first, first + LOT)

@@ -113,7 +113,7 @@ def test_what_is_behind_people_is_the_wall(truth: Recording, fitted: Fitted) -> 
     assert truth.labels is not None
     empty = torch.stack(truth.labels).eq(0).float().mean(0) > 0.9
     wall = torch.stack(truth.frames).median(0).values.float() / 255
-    assert float((fitted.behind - wall)[empty].abs().mean()) < 0.01
+    assert float((fitted.behind[0] - wall)[empty].abs().mean()) < 0.01
 
 
 def test_poses_that_are_right_may_be_kept(truth: Recording) -> None:
@@ -164,9 +164,6 @@ def test_every_parameter_is_learned_once(truth: Recording) -> None:
 def test_what_cannot_be_fitted_is_said(truth: Recording) -> None:
     with pytest.raises(InputError, match="a clip: expected at least one person with poses"):
         fit_people(replace(truth, people=()), Plan())
-    cameras = replace(truth.cameras, c2w=truth.cameras.c2w + torch.arange(FRAMES).view(-1, 1, 1) * 0.1)
-    with pytest.raises(InputError, match="a clip: expected a camera that stands still"):
-        fit_people(replace(truth, cameras=cameras), Plan())
 
 
 def interrupted_at(step: int):  # type: ignore[no-untyped-def]

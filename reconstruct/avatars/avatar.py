@@ -19,12 +19,14 @@ from fieldcast.fields.spec import FieldSpec
 from fieldcast.reconstruct.avatars.shell import Shell, shell_of
 from fieldcast.reconstruct.avatars.template import template_of
 from fieldcast.reconstruct.avatars.warp import Places, inverse, places_of
+from fieldcast.reconstruct.recordings.params import closed
 from fieldcast.reconstruct.recordings.recording import Person
 
 
 class Avatar(nn.Module):
     """shell: the surface and its colours at rest. shape [S], pose [T, J, 3] and place [T, 3]: those of the person, to
-    be learned. places: where the body is near, for the poses at which `settle` was called last.
+    be learned. places: where the body is near, for the poses at which `settle` was called last. Where the person is not
+    present the numbers are those of the nearest frame in which they are, and nothing of them is seen.
     """
 
     places: Places
@@ -35,6 +37,7 @@ class Avatar(nn.Module):
     def __init__(self, person: Person, inner: FieldSpec | Shell, seed: int = 0) -> None:
         """inner: the spec of the field inside the shell; or a shell that there is, about the body of its own shape."""
         super().__init__()
+        person = closed(person)
         if isinstance(inner, Shell):
             self.shell, self.known = inner, replace(person, shape=inner.shape.clone())
         else:
@@ -50,7 +53,7 @@ class Avatar(nn.Module):
     def person(self) -> Person:
         """Who it is, with the numbers as they are now."""
         shape, pose, place = (value.detach().clone() for value in (self.shape, self.pose, self.place))
-        return replace(self.known, shape=shape, pose=pose, place=place)
+        return closed(replace(self.known, shape=shape, pose=pose, place=place))
 
     @torch.no_grad()
     def settle(self) -> None:
@@ -63,7 +66,7 @@ class Avatar(nn.Module):
     def resettle(self) -> None:
         """Looks where the body was when `settle` was called last."""
         shape, pose, place = (stood for stood, _ in self._stood())
-        self.places = places_of(self.known.body.posed(shape, pose, place).vertices)
+        self.places = places_of(self.known.body.posed(shape, pose, place).vertices, self.known.present)
 
     def _stood(self) -> list[tuple[Tensor, Tensor]]:
         """Shape, pose and place as they were at the last look, and as they are now."""

@@ -46,7 +46,7 @@ def near_person(
     inverse = 1 / torch.where(rays.directions.abs() < 1e-9, 1e-9, rays.directions)
     a, b = (low - rays.origins) * inverse, (high - rays.origins) * inverse
     near, far = torch.minimum(a, b).amax(-1).clamp_min(0), torch.maximum(a, b).amin(-1)
-    hit = (far > near).nonzero()[:, 0]
+    hit = ((far > near) & (places.row[frame] >= 0)).nonzero()[:, 0]
     span = (far - near)[hit]
     step = torch.full_like(span, STEP) if count is None else span / count
     steps = (int((span.amax() / STEP).ceil()) if count is None else count) if len(hit) else 0

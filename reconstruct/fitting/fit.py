@@ -18,14 +18,15 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
-from fieldcast.errors import InputError
 from fieldcast.fields.progress import Progress, silent
 from fieldcast.fields.training import Training
 from fieldcast.reconstruct.avatars.avatar import Avatar
+from fieldcast.reconstruct.fitting.behind import Behind, behind_of
 from fieldcast.reconstruct.fitting.floor import Floor
 from fieldcast.reconstruct.fitting.masks import Masks, who_is_where
 from fieldcast.reconstruct.fitting.pixels import People
 from fieldcast.reconstruct.fitting.recipes import FAST, RECIPES, Recipe
+from fieldcast.reconstruct.fitting.requirements import require_fittable, require_found
 from fieldcast.reconstruct.fitting.terms import (
     apart_loss,
     near_given,
@@ -34,7 +35,6 @@ from fieldcast.reconstruct.fitting.terms import (
     seen_loss,
     smoothness,
 )
-from fieldcast.reconstruct.recordings.files import require_people
 from fieldcast.reconstruct.recordings.recording import Recording
 from fieldcast.reconstruct.segments.segmenter import open_segmenter
 
@@ -50,7 +50,8 @@ WATCHED = 60.0  # seconds
 
 @dataclass(frozen=True)
 class Plan:
-    """steps: of training. segmenter: as `open_segmenter` takes it. recipe: fast or paper.
+    """steps: of training. segmenter: as `open_segmenter` takes it. recipe: fast or paper. background: a field file of
+    what is behind people, in the recording's world; None: it is learned.
 
     Each of these can be left out: moving: poses and shapes are learned; asking: masks are asked for anew; confident:
     surfaces are learned from frames in which bodies and masks agree, at first; ordered: people stand in the order of
@@ -61,6 +62,7 @@ class Plan:
     segmenter: str = "grabcut"
     recipe: str = FAST
     seed: int = 0
+    background: Path | None = None
     moving: bool = True
     asking: bool = True
     confident: bool = False
@@ -71,11 +73,14 @@ class Plan:
 
 @dataclass(frozen=True, eq=False)
 class Fitted:
-    """avatars: of the people, in the order of the recording. shares: who is where. behind: what is."""
+    """avatars: of the people, in the order of the recording. shares: who is where. behind: pictures without them, one
+    or one a frame. backdrop: the same, to be looked at from anywhere.
+    """
 
     avatars: list[Avatar]
     shares: Float[Tensor, "t p h w"]
-    behind: Float[Tensor, "h w 3"]
+    behind: Float[Tensor, "v h w 3"]
+    backdrop: Behind | None = None
 
 
 def fit_people(
@@ -89,15 +94,14 @@ def fit_people(
     """Learns the people of a recording, beginning with the poses that it has.
 
     watch: is given the step and the people as they are, about every minute. checkpoint: a file that keeps the state
-    while this runs; resume: go on from there, to the same result. Raises InputError for a recording without people or
-    whose camera moves, and for a checkpoint of another plan.
+    while this runs; resume: go on from there, to the same result. Raises InputError, before anything is trained, for a
+    recording without people, of somebody who is never seen, or whose camera moves and nobody knows how; and for a
+    checkpoint of another plan.
     """
-    require_people(recording)
-    if not recording.static:
-        raise InputError(f"{recording.source}: expected a camera that stands still; others cannot be fitted yet")
+    require_fittable(recording)
     recipe = RECIPES[plan.recipe]
     avatars = [Avatar(person, recipe.inner(), plan.seed + i) for i, person in enumerate(recording.people)]
-    run = _Run(recording, avatars, plan, recipe, watch)
+    run = _Run(recording, avatars, plan, recipe, progress, watch)
     Training(
         nn.ModuleList(avatars),
         run.loss,
@@ -141,13 +145,17 @@ class _Run:
         avatars: list[Avatar],
         plan: Plan,
         recipe: Recipe,
+        progress: Progress,
         watch: Callable[[int, Fitted], None] | None,
     ) -> None:
         self.recording, self.avatars, self.plan, self.recipe, self.watch = recording, avatars, plan, recipe, watch
-        self.segmenter = open_segmenter(plan.segmenter, recording, seed=plan.seed)
+        self.behind = behind_of(recording, plan.background, plan.seed, progress)
+        told = None if self.behind is None else self.behind.told
+        self.segmenter = open_segmenter(plan.segmenter, recording, seed=plan.seed, behind=told)
         self.asked = {round(part * plan.steps) for part in (ASKED if plan.moving and plan.asking else ())}
         self.next, self.watched = 0, time.monotonic()
         masks = self._masks()
+        require_found(recording, masks.shares)
         self.floor = Floor.of(recording, avatars)
         self.state = {"shares": masks.shares, "believed": masks.believed, "floor": self.floor.height}
         self.state |= {f"{i}.coarse": avatar.shell.coarse for i, avatar in enumerate(avatars)}
@@ -155,7 +163,7 @@ class _Run:
 
     @property
     def fitted(self) -> Fitted:
-        return Fitted(self.avatars, self.pixels.shares, self.pixels.behind)
+        return Fitted(self.avatars, self.pixels.shares, self.pixels.behind.color, self.pixels.behind)
 
     def loss(self, step: int, generator: torch.Generator) -> Tensor:
         moving = self.plan.moving and step % 2 == 0  # poses cost as much as all else: every other step will do
@@ -217,7 +225,7 @@ class _Run:
     def _see(self) -> None:
         """Takes from the masks what is sampled."""
         masks = Masks(self.state["shares"], self.state["believed"])
-        self.pixels = People.of(self.recording, masks.shares)
+        self.pixels = People.of(self.recording, masks.shares, self.behind)
         agreement = masks.agreement()
         reliable = agreement >= agreement.quantile(1 - RELIABLE)
         self.reliable: Int64[Tensor, "n 3"] = self.pixels.pool[reliable[self.pixels.pool[:, 0]]]

@@ -16,6 +16,7 @@ from fieldcast.reconstruct.avatars.avatar import Avatar
 from fieldcast.reconstruct.avatars.people import look_at_people
 from fieldcast.reconstruct.avatars.shell import trilinear
 from fieldcast.reconstruct.fitting.pixels import Batch
+from fieldcast.reconstruct.fitting.smoothness import bends
 from fieldcast.reconstruct.recordings.recording import Person
 
 MASKS = 0.2  # of shares of pixels, beside colours
@@ -42,18 +43,19 @@ def roughness(avatar: Avatar, generator: torch.Generator) -> Tensor:
 
 
 def near_given(avatar: Avatar) -> Tensor:
-    """How far poses and shape have left what was given."""
+    """How far poses, where the person is present, and shape have left what was given."""
     given: Person = avatar.known
-    pose, shape = avatar.pose - given.pose, avatar.shape - given.shape
+    pose, shape = (avatar.pose - given.pose)[given.present], avatar.shape - given.shape
     return FAR * (pose.square().sum(-1).mean() + shape.square().mean())
 
 
 def smoothness(avatar: Avatar) -> Tensor:
-    """Bends of the path and of turns: second differences, which a steady motion has not."""
-    if len(avatar.place) < 3:
-        return avatar.place.new_zeros(())
-    bends, turns = (value.diff(n=2, dim=0).square().sum(-1).mean() for value in (avatar.place, avatar.pose))
-    return BENDS * bends + TURNS * turns
+    """Bends of the path and of turns, which a steady motion has not.
+
+    Frames in which somebody is not present say nothing: paths may do anything across them.
+    """
+    present = avatar.known.present
+    return BENDS * bends(avatar.place, present) + TURNS * bends(avatar.pose, present)
 
 
 def order_loss(avatars: Sequence[Avatar], batch: Batch, believed: Int64[Tensor, " r"]) -> Tensor:

@@ -9,7 +9,6 @@ Letters: T frames, P people, H by W pixels.
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,7 +22,7 @@ from fieldcast.reconstruct.recordings.masks import read_labels
 from fieldcast.reconstruct.recordings.pictures import in_order
 from fieldcast.reconstruct.recordings.recording import Recording
 from fieldcast.reconstruct.segments.agreement import masks_of
-from fieldcast.reconstruct.segments.segmenter import HIDDEN, SURE, Prompt
+from fieldcast.reconstruct.segments.segmenter import HIDDEN, SURE, Prompt, digest
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,11 +44,11 @@ class MaskFiles:
             raise InputError(f"{source}: segmenter masks: expected masks in the recording or a folder, found none")
         # Of pictures that are the same the first one's count.
         pairs = reversed(list(zip(recording.frames, masks, strict=True)))
-        return MaskFiles({_digest(image): mask for image, mask in pairs}, source)
+        return MaskFiles({digest(image): mask for image, mask in pairs}, source)
 
     def segment(self, image: UInt8[Tensor, "h w 3"], prompts: list[Prompt | None]) -> Float[Tensor, "p h w"]:
         """SURE where a mask says so, HIDDEN elsewhere; half and half, in shares, where two do."""
-        masks = self.masks.get(_digest(image))
+        masks = self.masks.get(digest(image))
         if masks is None:
             raise InputError(f"{self.source}: expected a frame of the recording, found a picture that has no masks")
         if len(masks) != len(prompts):
@@ -94,8 +93,3 @@ def _size(recording: Recording) -> tuple[int, int]:
     """Width and height of the frames."""
     height, width = recording.frames[0].shape[:2]
     return width, height
-
-
-def _digest(image: UInt8[Tensor, "h w 3"]) -> bytes:
-    """What tells pictures apart: their size and all their bytes."""
-    return hashlib.blake2b(image.cpu().contiguous().numpy().tobytes(), key=str(tuple(image.shape)).encode()).digest()
