@@ -209,7 +209,7 @@ def test_segmenters_that_are_told_what_is_behind_find_people_before_a_moving_cam
     told = Backgrounds.of(moving.frames, truth_behind(moving), known, empty_pixels(moving))
     for name in ("background", "grabcut"):
         segmenter = open_segmenter(name, moving, behind=told)
-        found = who_is_where(moving, moving.people, segmenter) > 0.5
+        found = who_is_where(moving, moving.people, segmenter).shares > 0.5
         assert agreement(found, masks_of(truth, 2)).mean()["iou"] > 0.9
     with pytest.raises(InputError, match="a clip: segmenter background: expected a camera that stands still"):
         open_segmenter("background", moving)

@@ -97,7 +97,8 @@ class Posed(Field):
     def _vertex(self, x: Float[Tensor, "n 3"]) -> Int64[Tensor, " n"]:
         """The nearest vertices of world points, or -1."""
         low, high = self.spec.space.box(x)
-        places = Places(self.nearest[None], low[None], high[None], self.spec.sizes.cell)
+        row = torch.zeros(1, dtype=torch.int64, device=low.device)
+        places = Places(self.nearest[None], row, low[None], high[None], self.spec.sizes.cell)
         found = places.at(torch.zeros(len(x), dtype=torch.int64, device=x.device), x)
         return torch.where(self.spec.space.contains(x), found, -1)
 
