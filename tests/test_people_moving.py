@@ -219,6 +219,7 @@ def test_segmenters_that_are_told_what_is_behind_find_people_before_a_moving_cam
 
 def test_people_are_fitted_before_a_moving_camera(moving: Recording, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(room, "STEPS", 20)
+    monkeypatch.setattr(fitting, "ASKED", ())
     monkeypatch.setattr(KINDS["hashgrid"], "points_per_step", 1 << 11)
     fitted = fit_people(replace(moving, labels=None), Plan(steps=4))
     assert fitted.backdrop is not None and fitted.backdrop.field is not None
@@ -241,7 +242,11 @@ def absent(recording: Recording, garbage: float) -> Recording:
     return replace(recording, people=(replace(ann, present=present, pose=pose, place=place), bob))
 
 
-def test_what_poses_say_where_somebody_is_absent_does_not_matter(hiding: Recording) -> None:
+def test_what_poses_say_where_somebody_is_absent_does_not_matter(
+    hiding: Recording, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fitting, "ASKED", ())
+
     def fitted(garbage: float) -> Fitted:
         return fit_people(absent(replace(hiding, labels=None), garbage), Plan(steps=4))
 
@@ -286,7 +291,10 @@ def test_a_path_bends_only_where_its_frames_are_known() -> None:
     assert float(bends(path[:2], every[:2])) == 0 and float(bends(path, every & False)) == 0
 
 
-def test_somebody_who_is_hidden_gets_no_mask_and_keeps_a_finite_pose(hiding: Recording) -> None:
+def test_somebody_who_is_hidden_gets_no_mask_and_keeps_a_finite_pose(
+    hiding: Recording, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fitting, "ASKED", (0.5,))
     labels = torch.stack(hiding.labels or [])
     assert int((labels[list(HIDDEN)] == 2).sum()) < 3 and int((labels[0] == 2).sum()) > 40
     fitted = fit_people(replace(hiding, labels=None), Plan(steps=6))
