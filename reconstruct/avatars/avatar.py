@@ -28,6 +28,9 @@ class Avatar(nn.Module):
     """
 
     places: Places
+    stood_shape: Tensor
+    stood_pose: Tensor
+    stood_place: Tensor
 
     def __init__(self, person: Person, inner: FieldSpec, seed: int = 0) -> None:
         """inner: the spec of the field inside the shell."""
@@ -37,7 +40,9 @@ class Avatar(nn.Module):
         self.shape, self.pose, self.place = (
             nn.Parameter(value.clone()) for value in (person.shape, person.pose, person.place)
         )
-        self.settle()
+        for name, value in (("shape", self.shape), ("pose", self.pose), ("place", self.place)):
+            self.register_buffer(f"stood_{name}", value.detach().clone())
+        self.resettle()
 
     @property
     def person(self) -> Person:
@@ -48,7 +53,19 @@ class Avatar(nn.Module):
     @torch.no_grad()
     def settle(self) -> None:
         """Looks again where the body is. To be called when poses have changed by about half a cell."""
-        self.places = places_of(self.person.posed().vertices)
+        for stood, now in self._stood():
+            stood.copy_(now)
+        self.resettle()
+
+    @torch.no_grad()
+    def resettle(self) -> None:
+        """Looks where the body was when `settle` was called last."""
+        shape, pose, place = (stood for stood, _ in self._stood())
+        self.places = places_of(self.known.body.posed(shape, pose, place).vertices)
+
+    def _stood(self) -> list[tuple[Tensor, Tensor]]:
+        """Shape, pose and place as they were at the last look, and as they are now."""
+        return [(self.stood_shape, self.shape), (self.stood_pose, self.pose), (self.stood_place, self.place)]
 
     def transforms(self) -> Float[Tensor, "t j 3 4"]:
         """world_from_rest of the joints at all frames."""

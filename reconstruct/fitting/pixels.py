@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float, Int64
+from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
 from fieldcast.fields.cameras import Cameras, Rays
@@ -21,10 +21,12 @@ BELIEVED = 0.3  # of a pixel, from which on somebody is there
 
 @dataclass(frozen=True, eq=False)
 class Batch:
-    """frame: of each ray. rgb: what is seen. behind: the background alone. shares: of each person."""
+    """frame, row, column: of each ray. rgb: what is seen. behind: the background alone. shares: of each person."""
 
     rays: Rays
     frame: Int64[Tensor, " r"]
+    row: Int64[Tensor, " r"]
+    column: Int64[Tensor, " r"]
     rgb: Float[Tensor, "r 3"]
     behind: Float[Tensor, "r 3"]
     shares: Float[Tensor, "r p"]
@@ -50,10 +52,14 @@ class People:
         rgb = torch.stack(recording.frames).float() / 255
         return People(recording.cameras, rgb, background.color / 255, shares, grown.nonzero())
 
-    def sample(self, count: int, generator: torch.Generator) -> Batch:
-        """Random pixels of the pool."""
-        frame, row, column = self.pool[torch.randint(len(self.pool), (count,), generator=generator)].unbind(1)
+    def among(self, chosen: Bool[Tensor, "t h w"]) -> Int64[Tensor, "n 3"]:
+        """The places of the pool that are chosen."""
+        return self.pool[chosen[self.pool.unbind(1)]]
+
+    def sample(self, count: int, generator: torch.Generator, pool: Int64[Tensor, "n 3"] | None = None) -> Batch:
+        """Random pixels of the pool, or of another, which must not be empty."""
+        pool = self.pool if pool is None else pool
+        frame, row, column = pool[torch.randint(len(pool), (count,), generator=generator)].unbind(1)
         rays = self.cameras.rays(frame, torch.stack([column, row], -1) + 0.5)
-        return Batch(
-            rays, frame, self.rgb[frame, row, column], self.behind[row, column], self.shares[frame, :, row, column]
-        )
+        rgb, shares = self.rgb[frame, row, column], self.shares[frame, :, row, column]
+        return Batch(rays, frame, row, column, rgb, self.behind[row, column], shares)
