@@ -20,6 +20,7 @@ from fieldcast.errors import InputError
 @click.option("--people", type=int, help="How many there are, where nobody's poses are given.")
 @click.option("--budget", type=float, metavar="MINUTES", help="For everything, instead of a number of steps.")
 @click.option("--steps", type=int, help="Of training (default: 4000).")
+@click.option("--recipe", default="fast", show_default=True, help="fast, or paper: networks and samples as published.")
 @click.option("--segmenter", default="grabcut", show_default=True, help="grabcut, background, masks or sam.")
 @click.option("--body", default=None, metavar="FILE", help="The SMPL file that poses are of, where these do not say.")
 @click.option("--poses", multiple=True, type=click.Path(path_type=Path), help="A file of poses (may be repeated).")
@@ -71,9 +72,10 @@ def _job(asked: dict[str, Any], scene: Path | None) -> Any:
     if asked["steps"] is not None and asked["budget"] is not None:
         raise InputError("expected --steps or --budget, found both")
     steps = {} if asked["steps"] is None else {"steps": asked["steps"]}
-    plan = Plan(segmenter=asked["segmenter"], seed=asked["seed"], **steps)
+    plan = Plan(**{key: asked[key] for key in ("segmenter", "recipe", "seed")}, **steps)
     truth = scene if scene is not None and (scene / "truth" / "scene.json").is_file() else None
-    return Job(plan, asked["budget"], asked["people"], asked["meshes"], truth, asked["resume"], asked["force"])
+    same = {key: asked[key] for key in ("people", "meshes", "resume", "force")}
+    return Job(plan, asked["budget"], truth=truth, **same)
 
 
 @contextmanager
@@ -91,9 +93,10 @@ def resumable(console: Console, out: Path) -> Iterator[None]:
 @click.command("eval")
 @click.argument("out", type=click.Path(path_type=Path))
 @click.argument("truth", type=click.Path(path_type=Path))
+@click.option("--frames", default=10, show_default=True, type=click.IntRange(1), help="How many, evenly apart.")
 @options.FORCE
 @options.reporting
-def evaluate(console: Console, out: Path, truth: Path, force: bool) -> None:
+def evaluate(console: Console, out: Path, truth: Path, frames: int, force: bool) -> None:
     """How near a reconstruction is to the truth: surfaces, poses, people together, masks and pictures.
 
     OUT is what `reconstruct` made, TRUTH the folder that `reconstruct synth` made, which it was made of. The numbers,
@@ -111,7 +114,7 @@ def evaluate(console: Console, out: Path, truth: Path, force: bool) -> None:
 
     check_writable(out / "eval.json", force)
     with console.progress("eval") as progress:
-        report = evaluate_folder(out, truth, progress)
+        report = evaluate_folder(out, truth, frames, progress)
     write_json(report, out / "eval.json", force)
     if console.json:
         console.emit_json(report)

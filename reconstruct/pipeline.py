@@ -16,15 +16,17 @@ from typing import Any
 from fieldcast.errors import InputError
 from fieldcast.fields.files.atomic import atomic_folder, check_folder_writable
 from fieldcast.fields.progress import Progress, silent
-from fieldcast.reconstruct.evaluation.folders import measured
+from fieldcast.reconstruct.evaluation.folders import MEASURED, measured
 from fieldcast.reconstruct.fitting.budget import steps_within, trial
 from fieldcast.reconstruct.fitting.fit import Fitted, Plan, fit_people
-from fieldcast.reconstruct.outputs.folder import Shown, files_of, seen_numbers, write_pictures
+from fieldcast.reconstruct.fitting.recipes import RECIPES
+from fieldcast.reconstruct.outputs.folder import files_of, seen_numbers, write_pictures
 from fieldcast.reconstruct.outputs.paths import FEWEST as ROUND
 from fieldcast.reconstruct.outputs.people import checked_meshes, write_people
 from fieldcast.reconstruct.outputs.previews import save_preview
 from fieldcast.reconstruct.outputs.reconstruction import Reconstruction
 from fieldcast.reconstruct.outputs.report import OfPerson, Report, write_report
+from fieldcast.reconstruct.outputs.sights import Sights
 from fieldcast.reconstruct.poses.smoothing import smoothed
 from fieldcast.reconstruct.recordings.files import require_people
 from fieldcast.reconstruct.recordings.recording import Recording
@@ -36,8 +38,8 @@ from fieldcast.reconstruct.segments.segmenter import SEGMENTERS
 class Job:
     """What is wanted. plan: of the fit. minutes: for everything, instead of the plan's steps. people: how many to look
     for in a recording that says nothing of them. meshes: .ply, .obj or .glb for a mesh of everybody in each frame.
-    truth: the folder of a synthetic scene to measure against. resume: go on where an interrupted run was. force:
-    replace what is there.
+    truth: the folder of a synthetic scene to compare with, in so many frames as `measured` says. resume: go on where
+    an interrupted run was. force: replace what is there.
     """
 
     plan: Plan = field(default_factory=Plan)
@@ -45,6 +47,7 @@ class Job:
     people: int | None = None
     meshes: str | None = None
     truth: Path | None = None
+    measured: int = MEASURED
     resume: bool = False
     force: bool = False
 
@@ -94,6 +97,8 @@ def check_job(job: Job) -> None:
         raise InputError(f"steps: expected 1 or more, found {job.plan.steps}")
     if job.people is not None and job.people < 1:
         raise InputError(f"people: expected 1 or more, found {job.people}")
+    if job.plan.recipe not in RECIPES:
+        raise InputError(f"recipe {job.plan.recipe}: expected one of {', '.join(RECIPES)}")
     if job.plan.segmenter not in SEGMENTERS:
         raise InputError(f"segmenter {job.plan.segmenter}: expected one of {', '.join(SEGMENTERS)}")
 
@@ -126,7 +131,8 @@ def _fitted(begun: Recording, plan: Plan, memory: Remembered, progress: Progress
     def watch(step: int, fitted: Fitted) -> None:
         save_preview(Reconstruction.of(begun, fitted), memory.preview)
 
-    return Reconstruction.of(begun, fit_people(begun, plan, progress))
+    going_on = memory.checkpoint.exists()
+    return Reconstruction.of(begun, fit_people(begun, plan, progress, watch, memory.checkpoint, going_on))
 
 
 def _written(
@@ -134,14 +140,14 @@ def _written(
 ) -> Report:
     """Everything in the folder."""
     with atomic_folder(out, job.force) as stump:
-        shown = Shown.of(made, progress)
+        sights = Sights.of(made, progress, alone=True)
         clock.lap("look")
-        write_pictures(made, shown, stump, progress)
-        people = write_people(made, stump, job.meshes, progress)
+        write_pictures(made, sights, stump, progress)
+        people = write_people(made, stump, checked_meshes(job.meshes), progress)
         clock.lap("write")
-        metrics: dict[str, Any] = {"seen": seen_numbers(made, shown)}
+        metrics: dict[str, Any] = {"seen": seen_numbers(made, sights)}
         if job.truth is not None:
-            metrics["truth"] = measured(made, shown.pictures, job.truth, progress)
+            metrics["truth"] = measured(made, sights, job.truth, job.measured, progress)
             clock.lap("measure")
         report = _report(made, beginning, people, job, clock, metrics, stump)
         write_report(report, stump / "report.json")

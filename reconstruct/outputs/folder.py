@@ -12,74 +12,48 @@ Letters: T frames, H by W pixels.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from jaxtyping import Float, UInt8
+from jaxtyping import Float
 from torch import Tensor
 
-from fieldcast.fields.files.images import eight_bit, save_png
+from fieldcast.fields.files.images import save_png
 from fieldcast.fields.files.video import save_mp4
 from fieldcast.fields.progress import Progress, silent
 from fieldcast.reconstruct.avatars.rendering import rendered
 from fieldcast.reconstruct.evaluation.pictures import counts, mask_numbers, mean, picture_numbers
 from fieldcast.reconstruct.outputs.paths import around
-from fieldcast.reconstruct.outputs.pictures import View, chosen, save_film, save_sheet
-from fieldcast.reconstruct.outputs.reconstruction import Reconstruction, alone
+from fieldcast.reconstruct.outputs.pictures import chosen, save_film, save_sheet
+from fieldcast.reconstruct.outputs.reconstruction import Reconstruction
+from fieldcast.reconstruct.outputs.sights import Sights
 from fieldcast.reconstruct.recordings.files import fill, stems
 
 LARGEST = 384  # pixels of the longer side of the film of a free camera, at most
 ROUND = 24.0  # its pictures a second
 
 
-@dataclass(eq=False)
-class Shown:
-    """What the cameras of the recording see, frame by frame, 0..255. alone: of each person, RGBA."""
-
-    pictures: list[UInt8[Tensor, "h w 3"]] = field(default_factory=list)
-    labels: list[UInt8[Tensor, "h w"]] = field(default_factory=list)
-    alone: list[list[UInt8[Tensor, "h w 4"]]] = field(default_factory=list)
-
-    @staticmethod
-    def of(made: Reconstruction, progress: Progress = silent) -> Shown:
-        """Every frame, rendered."""
-        shown, frames = Shown(), len(made.recording)
-        for t in range(frames):
-            seen = made.rendered(t)
-            shown.pictures.append(eight_bit(seen.over(made.background(t))))
-            shown.labels.append(seen.labels)
-            shown.alone.append([eight_bit(rgba) for rgba in alone(made, t)])
-            progress(t + 1, frames, "looking at frames")
-        return shown
-
-    def view(self, made: Reconstruction, frame: int) -> View:
-        """A frame beside what was made of it."""
-        alone = [rgba.float() / 255 for rgba in self.alone[frame]]
-        picture = self.pictures[frame].float() / 255
-        return View(made.recording.frames[frame], picture, alone, labels=self.labels[frame])
-
-
-def write_pictures(made: Reconstruction, shown: Shown, folder: Path, progress: Progress = silent) -> None:
+def write_pictures(made: Reconstruction, sights: Sights, folder: Path, progress: Progress = silent) -> None:
     """Everything but people/NAME.* and the report, into a folder that is there."""
     recording, names = made.recording, [person.name for person in made.recording.people]
-    fill(replace(recording, labels=shown.labels), folder)
+    fill(replace(recording, labels=sights.labels), folder)
     (folder / "background").mkdir()
     for i, picture in enumerate(made.behind):
         save_png(picture, folder / "background" / f"{i:04d}.png")
-    views = {t: shown.view(made, t) for t in chosen(len(recording))}
+    views = {t: sights.view(made, t) for t in chosen(len(recording))}
     save_sheet(folder / "sheet.png", views, names, recording.fps)
     films = folder / "films"
     films.mkdir()
-    every = (shown.view(made, t) for t in range(len(recording)))
+    every = (sights.view(made, t) for t in range(len(recording)))
     save_film(films / "compare.mp4", every, names, recording.fps)
     for p, stem in enumerate(stems(recording.people)):
-        save_mp4(_on_white(shown, p), films / f"{stem}.mp4", recording.fps)
+        save_mp4(_on_white(sights, p), films / f"{stem}.mp4", recording.fps)
     save_mp4(_free(made, progress), films / "around.mp4", ROUND)
 
 
-def _on_white(shown: Shown, person: int) -> Iterator[Float[Tensor, "h w 3"]]:
-    for people in shown.alone:
+def _on_white(sights: Sights, person: int) -> Iterator[Float[Tensor, "h w 3"]]:
+    for people in sights.alone:
         rgba = people[person].float() / 255
         yield rgba[..., :3] * rgba[..., 3:] + 1 - rgba[..., 3:]
 
@@ -96,7 +70,7 @@ def _free(made: Reconstruction, progress: Progress) -> Iterator[Float[Tensor, "h
         progress(index + 1, len(moments), "a camera goes around")
 
 
-def seen_numbers(made: Reconstruction, shown: Shown) -> dict[str, Any]:
+def seen_numbers(made: Reconstruction, sights: Sights) -> dict[str, Any]:
     """How like the frames the pictures are, all over and where people are by the masks that were learned from; and how
     those agree with the masks of the reconstruction (means over frames and people of intersection over union).
     """
@@ -105,12 +79,12 @@ def seen_numbers(made: Reconstruction, shown: Shown) -> dict[str, Any]:
     asked = recording.labels
     every = [
         picture_numbers(frame, picture, labels > 0)
-        for frame, picture, labels in zip(recording.frames, shown.pictures, asked, strict=True)
+        for frame, picture, labels in zip(recording.frames, sights.pictures, asked, strict=True)
     ]
     numbers: dict[str, Any] = {key: mean(row[key] for row in every) for key in every[0]}
     agreement = {}
     for p, person in enumerate(recording.people, 1):
-        pairs = zip(asked, shown.labels, strict=True)
+        pairs = zip(asked, sights.labels, strict=True)
         agreement[person.name] = mask_numbers(counts(a == p, b == p) for a, b in pairs)["mask_iou"]
     return {**numbers, "mask_agreement": mean(agreement.values()), "mask_agreement_of": agreement}
 

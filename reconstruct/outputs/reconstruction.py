@@ -6,7 +6,6 @@ Letters: T frames, B pictures of the background (1 or T), H by W pixels, P peopl
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -75,9 +74,3 @@ def _avatars(folder: Path, recording: Recording) -> list[Avatar]:
         file = folder / "people" / f"{stem}.safetensors"
         found.append(avatar_of(read_tensors(file)[0], person.name, person.body, str(file)))
     return found
-
-
-def alone(made: Reconstruction, frame: int) -> Sequence[Float[Tensor, "h w 4"]]:
-    """Each person with nobody before them, straight RGBA 0..1."""
-    cameras = made.recording.cameras
-    return [rendered([avatar], cameras, frame, frame).rgba() for avatar in made.avatars]

@@ -66,9 +66,23 @@ class Report:
             "people": ", ".join(person.name for person in self.people),
             **sure,
             **{name: seen[key] for name, key in numbers.items() if seen.get(key) is not None},
+            **self._truth(),
             "steps": self.settings.get("steps"),
             "seconds": self.seconds.get("all"),
             "peak memory, MB": self.peak_memory_mb,
+        }
+
+    def _truth(self) -> dict[str, Any]:
+        """The numbers by which reconstructions are compared most, where the truth is known."""
+        truth = self.metrics.get("truth")
+        if truth is None:
+            return {}
+        surfaces, poses = truth["surfaces"]["found"]["mean"], truth["poses"]
+        return {
+            "Chamfer to the truth, cm": surfaces.get("chamfer_cm"),
+            "V-IoU": surfaces.get("v_iou"),
+            "joints off, mm": poses["found"]["mean"].get("mpjpe_mm"),
+            "joints off as given, mm": poses["given"]["mean"].get("mpjpe_mm"),
         }
 
 
