@@ -71,7 +71,7 @@ class Remembered:
 
     def begun(self, recording: Recording, make: Callable[[], Beginning]) -> Beginning:
         """How people stand before anything is fitted, and the recording with them."""
-        found = self.memory.recall("begun", lambda: _tensors_of_beginning(make()))
+        found = self.memory.recall("begun", lambda: _tensors_of_beginning(make(), recording))
         return _beginning_of(found, recording)
 
     def steps(self, make: Callable[[], int]) -> int:
@@ -113,7 +113,7 @@ def digest(recording: Recording) -> str:
     return found.hexdigest()
 
 
-def _tensors_of_beginning(beginning: Beginning) -> Tensors:
+def _tensors_of_beginning(beginning: Beginning, given: Recording) -> Tensors:
     recording = beginning.recording
     found: Tensors = {
         "names": text("\n".join(person.name for person in recording.people)),
@@ -124,6 +124,8 @@ def _tensors_of_beginning(beginning: Beginning) -> Tensors:
         found[f"cameras.{key}"] = getattr(recording.cameras, key)
     for p, person in enumerate(recording.people):
         found |= {f"{p}.{key}": getattr(person, key) for key in BEGUN}
+    if recording.labels is not None and recording.labels is not given.labels:
+        found["labels"] = torch.stack(recording.labels)
     if beginning.sure is not None:
         found["said"] = text("\n".join(sentence for sentence, _ in beginning.sure))
         found["sure"] = torch.tensor([number for _, number in beginning.sure], dtype=torch.float64)
@@ -143,7 +145,8 @@ def _beginning_of(found: Tensors, recording: Recording) -> Beginning:
     sure = None
     if "sure" in found:
         sure = tuple(zip(words(found["said"]).split("\n"), found["sure"].tolist(), strict=True))
-    return Beginning(replace(recording, people=tuple(people), cameras=cameras, up=(x, y, z)), sure)
+    labels = list(found["labels"]) if "labels" in found else recording.labels
+    return Beginning(replace(recording, people=tuple(people), cameras=cameras, up=(x, y, z), labels=labels), sure)
 
 
 def _tensors_of_reconstruction(made: Reconstruction) -> Tensors:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
@@ -37,7 +37,7 @@ from fieldcast.reconstruct.synth.scenes import Synthetic, Views, Wanted
 from fieldcast.reconstruct.synth.shots import Worn
 
 Captured = pytest.CaptureFixture[str]
-FRAMES, SIZE = 6, 64
+FRAMES, SIZE, ROUND = 5, 64, 12
 COLORS = ((210, 60, 50), (50, 90, 200))
 STEPS = ["--steps", "10", "--quiet"]
 
@@ -79,6 +79,18 @@ def truth() -> Recording:
     cast, front = people(), camera(0.0, 4.0)
     frames, labels = zip(*(shot(cast, front, t) for t in range(FRAMES)), strict=True)
     return Recording(list(frames), front[[0] * FRAMES], cast, list(labels), source="a clip")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def small() -> Iterator[None]:
+    """Everything that is written is small, and measured roughly."""
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr("fieldcast.reconstruct.outputs.people.FACES", 3000)
+        patched.setattr("fieldcast.reconstruct.outputs.people.TEXELS", 128)
+        patched.setattr("fieldcast.reconstruct.outputs.paths.FEWEST", ROUND)
+        patched.setattr("fieldcast.reconstruct.outputs.folder.LARGEST", 32)
+        patched.setattr("fieldcast.reconstruct.evaluation.report.SAMPLES", 300)
+        yield
 
 
 @pytest.fixture(scope="module")
@@ -165,7 +177,7 @@ def test_films_have_all_frames(made: Path) -> None:
     films = made / "people" / "films"
     for name in ("compare", "ann", "bob"):
         assert imageio_ffmpeg.count_frames_and_secs(films / f"{name}.mp4")[0] == FRAMES
-    assert imageio_ffmpeg.count_frames_and_secs(films / "around.mp4")[0] == 72
+    assert imageio_ffmpeg.count_frames_and_secs(films / "around.mp4")[0] == ROUND
     with Image.open(made / "people" / "sheet.png") as sheet:
         assert sheet.width > 5 * SIZE and sheet.height > FRAMES * SIZE
 
@@ -294,8 +306,9 @@ def test_steps_of_a_budget_are_kept(tmp_path: Path) -> None:
 
 def test_a_free_camera_sees_everybody_all_around() -> None:
     cast = people()
-    cameras, moments = around(cast, (0.0, 1.0, 0.0), torch.tensor([0.0, 1.0, 4.0]), (96, 64))
-    assert len(moments) == 72 and set(moments) == set(range(FRAMES))
+    start = torch.tensor([0.0, 1.0, 4.0])
+    cameras, moments = around(cast, (0.0, 1.0, 0.0), start, (96, 64), 24)
+    assert len(moments) == 24 and set(moments) == set(range(FRAMES))
     for index, frame in enumerate(moments):
         x = torch.cat([person.posed([frame]).vertices[0] for person in cast])
         local = (x - cameras.centers[index]) @ cameras.c2w[index, :, :3]
@@ -362,9 +375,9 @@ def there() -> None:
 
 MISTAKES = [
     ("people", ["nobody", "out"], "expected at least one person with poses, found none", nobody),
-    ("missing", ["fewer", "out"], "expected 6 files, found 5; missing: images/0002.png", fewer),
+    ("missing", ["fewer", "out"], "expected 5 files, found 4; missing: images/0002.png", fewer),
     ("sizes", ["sizes", "out"], "0003.png: expected 64x64 pixels, as 0000.png has, found 64x66", other_size),
-    ("length", ["short", "out"], "place: expected shape [6, 3] (frames, x y z), found [5, 3]", short),
+    ("length", ["short", "out"], "place: expected shape [5, 3] (frames, x y z), found [4, 3]", short),
     ("nan", ["nan", "out"], "expected finite numbers where ann is present, found NaN or infinity in frame 4", nan),
     ("there", ["pair", "there"], "there exists; use --force", there),
     ("resume", ["pair", "out", "--resume"], "nothing to resume", None),
@@ -399,9 +412,6 @@ def test_demo(folder: Path, capsys: Captured, monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr("fieldcast.reconstruct.demo.WANTED", Wanted(frames=4, size=32))
     monkeypatch.setattr("fieldcast.reconstruct.demo.STEPS", 2)
     monkeypatch.setattr("fieldcast.reconstruct.demo.MEASURED", 1)
-    monkeypatch.setattr("fieldcast.reconstruct.outputs.paths.FEWEST", 4)
-    monkeypatch.setattr("fieldcast.reconstruct.outputs.people.FACES", 2000)
-    monkeypatch.setattr("fieldcast.reconstruct.outputs.people.TEXELS", 128)
     assert main_guard(cli, ["demo", "people", "--out", "shown", "--json", "--quiet"]) == 0
     told = json.loads(capsys.readouterr().out)
     assert told["metrics"]["truth"]["surfaces"]["found"]["mean"]["chamfer_cm"] < 10
