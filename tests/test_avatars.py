@@ -372,16 +372,17 @@ def test_an_avatar_without_a_surface_is_told(avatar: Avatar) -> None:
     avatar.shell.coarse.copy_(kept)
 
 
-def test_slopes_are_those_of_the_offset(body: Body, moved: tuple[Tensor, Tensor, Tensor]) -> None:
+def test_offsets_are_metres_and_slopes_theirs(body: Body, moved: tuple[Tensor, Tensor, Tensor]) -> None:
     """An offset that is the same everywhere has none; one that grows along x has at most its own slope."""
     shell = Avatar(Person("ann", body, *moved, torch.ones(3, dtype=torch.bool)), small()).shell
     g = torch.Generator().manual_seed(10)
     kept = shell.inner.logit
     try:
         shell.inner.logit = lambda x: torch.full_like(x[:, 0], 0.3)  # type: ignore[method-assign]
-        assert float(shell.slopes(200, g).abs().max()) == 0
+        offset, slope = shell.offsets(200, g)
+        assert float(slope.abs().max()) == 0 and torch.allclose(offset, torch.tensor(LIMIT * math.tanh(0.3)))
         shell.inner.logit = lambda x: torch.atanh(0.1 * x[:, 0] / LIMIT)  # type: ignore[method-assign]
-        slopes = shell.slopes(2000, g)
+        slopes = shell.offsets(2000, g)[1]
     finally:
         shell.inner.logit = kept  # type: ignore[method-assign]
     assert float(slopes.abs().max()) < 0.101

@@ -17,13 +17,15 @@ from fieldcast.fields.mesh import Mesh
 from fieldcast.fields.scenes.mesh import Caster
 from fieldcast.reconstruct.avatars.avatar import Avatar
 from fieldcast.reconstruct.avatars.people import look_at_people
+from fieldcast.reconstruct.avatars.shell import LIMIT
 from fieldcast.reconstruct.bodies.capsules import capsules
 from fieldcast.reconstruct.fitting import fit
 from fieldcast.reconstruct.fitting.fit import Fitted, Plan, fit_people, rates
+from fieldcast.reconstruct.fitting.floor import STANDS, Floor
 from fieldcast.reconstruct.fitting.masks import Masks, who_is_where
 from fieldcast.reconstruct.fitting.pixels import People
 from fieldcast.reconstruct.fitting.recipes import RECIPES, small_planes
-from fieldcast.reconstruct.fitting.terms import ORDER, apart_loss, order_loss, smoothness
+from fieldcast.reconstruct.fitting.terms import ORDER, THICK, UNDER, apart_loss, dressed, order_loss, smoothness
 from fieldcast.reconstruct.recordings.recording import Person, Recording
 from fieldcast.reconstruct.segments.segmenter import open_segmenter
 
@@ -287,3 +289,32 @@ def test_many_samples_that_are_all_asked_see_what_few_see(truth: Recording) -> N
         few, many = look_at_people(avatars, rays, at), look_at_people(avatars, rays, at, count=300)
     assert torch.allclose(few.opacity, many.opacity, atol=0.08)
     assert float((few.opacity - many.opacity).abs().mean()) < 2e-3
+
+
+def test_the_floor_is_where_most_soles_are_and_a_jump_costs_little(truth: Recording) -> None:
+    lift = torch.zeros(FRAMES, 3)
+    lift[2, 1] = 0.5  # ann jumps
+    people = [replace(truth.people[0], place=truth.people[0].place + lift), truth.people[1]]
+    avatars = [Avatar(person, small_planes()) for person in people]
+    floor = Floor.of(truth, avatars)
+    lowest = float(truth.people[1].posed().vertices[..., 1].amin(1).median())
+    assert float(floor.height) == pytest.approx(lowest, abs=0.005)
+    jumping = floor.loss(avatars).item()
+    with torch.no_grad():
+        avatars[0].place[2, 1] -= 0.5
+    standing = floor.loss(avatars).item()
+    with torch.no_grad():
+        avatars[0].place[2, 1] -= 0.5
+    sunk = floor.loss(avatars)
+    assert standing < 1e-6 < jumping < 4 * STANDS / FRAMES < 10 * jumping < sunk.item()
+    sunk.backward()
+    assert avatars[0].place.grad is not None
+    assert float(avatars[0].place.grad[2, 1]) < 0 and not avatars[0].place.grad[[0, 1, 3]].any()
+
+
+@pytest.mark.parametrize(("offset", "cost"), [(0.02, THICK * 4e-4), (-0.02, UNDER * 4e-4), (0.0, 0.0)])
+def test_clothes_cost_a_little_and_surfaces_inside_of_bodies_much(truth: Recording, offset: float, cost: float) -> None:
+    avatar = Avatar(truth.people[0], small_planes())
+    inside = math.atanh(offset / LIMIT)
+    avatar.shell.inner.logit = lambda x: torch.full_like(x[:, 0], inside)  # type: ignore[method-assign]
+    assert dressed(avatar, torch.Generator().manual_seed(0)).item() == pytest.approx(cost, rel=1e-3)

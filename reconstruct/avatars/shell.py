@@ -81,17 +81,17 @@ class Shell(Field):
         i, j, k = (self.spec.space.to_unit(x) * (shape - 1) + 0.5).long().unbind(-1)
         return self.coarse.reshape(-1)[(i * shape[1] + j) * shape[2] + k]
 
-    def slopes(self, count: int, generator: torch.Generator) -> Float[Tensor, " n"]:
-        """How much the offset changes along a metre, at random places near the surface, over about SHORT metres."""
+    def offsets(self, count: int, generator: torch.Generator) -> tuple[Float[Tensor, " n"], Float[Tensor, " n"]]:
+        """How far the surface is outside of the template's, metres, at random places near it; and how much that
+        changes along a metre, over about SHORT metres.
+        """
         near = (self.coarse.abs() < 2 * SHORT).nonzero()
         index = torch.randint(max(len(near), 1), (min(count, len(near)),), generator=generator).to(near.device)
         jitter, way = (f(len(index), 3, generator=generator).to(near.device) for f in (torch.rand, torch.randn))
         u = (near[index] + jitter - 0.5) / (torch.tensor(self.coarse.shape, device=near.device) - 1)
         x = self.spec.space.from_unit(u.clamp(0, 1))
-        ends = self.inner.logit(torch.cat([x, x + SHORT * way])).tanh() * LIMIT
-        here, there = ends.chunk(2)
-        slopes: Tensor = (there - here) / (SHORT * way.norm(dim=-1)).clamp_min(1e-4)
-        return slopes
+        here, there = (self.inner.logit(torch.cat([x, x + SHORT * way])).tanh() * LIMIT).chunk(2)
+        return here, (there - here) / (SHORT * way.norm(dim=-1)).clamp_min(1e-4)
 
     def _distance(self, x: Float[Tensor, "n 3"], offset: Float[Tensor, " n"]) -> Float[Tensor, " n"]:
         return trilinear(self.template, self.spec.space.to_unit(x)) - LIMIT * torch.tanh(offset)

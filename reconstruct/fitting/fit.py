@@ -22,10 +22,11 @@ from fieldcast.errors import InputError
 from fieldcast.fields.progress import Progress, silent
 from fieldcast.fields.training import Training
 from fieldcast.reconstruct.avatars.avatar import Avatar
+from fieldcast.reconstruct.fitting.floor import Floor
 from fieldcast.reconstruct.fitting.masks import Masks, who_is_where
 from fieldcast.reconstruct.fitting.pixels import People
 from fieldcast.reconstruct.fitting.recipes import FAST, RECIPES, Recipe
-from fieldcast.reconstruct.fitting.terms import apart_loss, near_given, order_loss, seen_loss, smoothness
+from fieldcast.reconstruct.fitting.terms import apart_loss, dressed, near_given, order_loss, seen_loss, smoothness
 from fieldcast.reconstruct.recordings.files import require_people
 from fieldcast.reconstruct.recordings.recording import Recording
 from fieldcast.reconstruct.segments.segmenter import open_segmenter
@@ -33,7 +34,6 @@ from fieldcast.reconstruct.segments.segmenter import open_segmenter
 POSE, PLACE, SHAPE = 3e-3, 1.5e-3, 1e-2  # learning rates at first
 FALL = 0.07  # what is left of rates at the end
 WIDE, SHARP, SHARPENED = 0.02, 0.004, 0.75  # metres: beta at first, and from this part of the steps on
-EVEN, PLACES = 0.05, 512  # of squared slopes of offsets, at so many places near a surface: else it is rough
 ASKED = (0.2, 0.5)  # parts of the steps after which masks are asked for anew
 DOUBTED, RELIABLE = 0.5, 0.5  # part of the steps in which surfaces are learned from the better part of frames alone
 CONTESTED = 64  # pixels that somebody is seen in who is believed to be behind another, in a step
@@ -47,7 +47,7 @@ class Plan:
 
     Each of these can be left out: moving: poses and shapes are learned; asking: masks are asked for anew; confident:
     surfaces are learned from frames in which bodies and masks agree, at first; ordered: people stand in the order of
-    the masks, and not inside of each other; smooth: poses change steadily.
+    the masks, and not inside of each other; smooth: poses change steadily; floor: feet are on one floor.
     """
 
     steps: int = 4000
@@ -59,6 +59,7 @@ class Plan:
     confident: bool = False
     ordered: bool = True
     smooth: bool = True
+    floor: bool = True
 
 
 @dataclass(frozen=True, eq=False)
@@ -140,7 +141,8 @@ class _Run:
         self.asked = {round(part * plan.steps) for part in (ASKED if plan.moving and plan.asking else ())}
         self.next, self.watched = 0, time.monotonic()
         masks = self._masks()
-        self.state = {"shares": masks.shares, "believed": masks.believed}
+        self.floor = Floor.of(recording, avatars)
+        self.state = {"shares": masks.shares, "believed": masks.believed, "floor": self.floor.height}
         self.state |= {f"{i}.coarse": avatar.shell.coarse for i, avatar in enumerate(avatars)}
         self._see()
 
@@ -158,7 +160,7 @@ class _Run:
             avatar.shell.inner.requires_grad_(not (doubted and moving))
         loss = seen_loss(self.avatars, batch, generator, moving, self.recipe.samples)
         for avatar in self.avatars:
-            loss = loss + EVEN * avatar.shell.slopes(PLACES, generator).square().mean()
+            loss = loss + dressed(avatar, generator)
         return loss + self._poses(generator) if moving else loss
 
     def _poses(self, generator: torch.Generator) -> Tensor:
@@ -166,6 +168,8 @@ class _Run:
         loss = torch.stack([near_given(avatar) for avatar in self.avatars]).sum()
         if self.plan.smooth:
             loss = loss + torch.stack([smoothness(avatar) for avatar in self.avatars]).sum()
+        if self.plan.floor:
+            loss = loss + self.floor.loss(self.avatars)
         if self.plan.ordered and len(self.avatars) > 1:
             frame = int(torch.randint(len(self.recording), (1,), generator=generator))
             loss = loss + apart_loss(self.avatars, frame, generator)
@@ -193,6 +197,8 @@ class _Run:
                 avatar.shell.settle()
             if step % SETTLED == SETTLED - 1 and self.plan.moving:
                 avatar.settle()
+        if step % LOOKED == 0:
+            self.floor.settle(self.avatars)
         if self.watch and time.monotonic() - self.watched > WATCHED:
             self.watch(step, self.fitted)
             self.watched = time.monotonic()

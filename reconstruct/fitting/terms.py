@@ -21,6 +21,8 @@ from fieldcast.reconstruct.recordings.recording import Person
 MASKS = 0.2  # of shares of pixels, beside colours
 BENDS, TURNS = 20.0, 1.0  # of second differences of places and of poses
 FAR = 5e-4  # of leaving the poses and the shape that were given
+EVEN, PLACES = 0.05, 512  # of squared slopes of offsets, at so many places near a surface: else it is rough
+UNDER, THICK = 100.0, 2.0  # of squared metres that a surface is inside of its body, and outside of it
 ORDER, APART = 0.1, 10.0  # of metres in the wrong order; of square metres inside of others
 POINTS = 512  # vertices of somebody that are looked for in others
 MISSED = 1e-3  # of a ray: less than this of somebody has no depth
@@ -33,6 +35,16 @@ def seen_loss(
     layers = look_at_people(avatars, batch.rays, batch.frame, generator, moving=moving, count=count)
     color = layers.rgb + layers.transmittance[:, None] * batch.behind
     return (color - batch.rgb).abs().mean() + MASKS * (layers.opacity - batch.shares).abs().mean()
+
+
+def dressed(avatar: Avatar, generator: torch.Generator) -> Tensor:
+    """How rough a surface is, and how far from its body: clothes go round about it, and skin is not inside of it.
+
+    Without this the body's size is free, since whatever it is the surface can make up for it.
+    """
+    offset, slope = avatar.shell.offsets(PLACES, generator)
+    under, over = offset.clamp_max(0).square().mean(), offset.clamp_min(0).square().mean()
+    return EVEN * slope.square().mean() + UNDER * under + THICK * over
 
 
 def near_given(avatar: Avatar) -> Tensor:
