@@ -1,9 +1,9 @@
 """The folder of a reconstruction: itself a recording that opens again, and everything to look at and to go on with.
 
 scene.json, images/, masks/, people/NAME.npz     a recording: refined people, and masks as the avatars are seen
-people/NAME.{glb,safetensors}, NAME-rest.glb     see people.py; people.glb has everybody
+people/NAME.{glb,safetensors}, NAME.rest.glb     see people.py; people.glb has everybody
 background/0000.png                              what is behind them
-films/compare.mp4, NAME.mp4, around.mp4          input beside reconstruction; each alone; a free camera
+films/compare.mp4, alone/NAME.mp4, around.mp4    input beside reconstruction; each alone; a free camera
 sheet.png                                        some frames of compare.mp4
 
 Letters: T frames, H by W pixels.
@@ -44,11 +44,11 @@ def write_pictures(made: Reconstruction, sights: Sights, folder: Path, progress:
     views = {t: sights.view(made, t) for t in chosen(len(recording))}
     save_sheet(folder / "sheet.png", views, names, recording.fps)
     films = folder / "films"
-    films.mkdir()
+    (films / "alone").mkdir(parents=True)
     every = (sights.view(made, t) for t in range(len(recording)))
     save_film(films / "compare.mp4", every, names, recording.fps)
     for p, stem in enumerate(stems(recording.people)):
-        save_mp4(_on_white(sights, p), films / f"{stem}.mp4", recording.fps)
+        save_mp4(_on_white(sights, p), films / "alone" / f"{stem}.mp4", recording.fps)
     save_mp4(_free(made, progress), films / "around.mp4", ROUND)
 
 
@@ -102,6 +102,6 @@ def files_of(folder: Path) -> dict[str, str]:
     """What there is to open first, by what it is; of each person the animated file and the film."""
     found = dict(FILES)
     for file in sorted((folder / "people").glob("*.npz")):
-        found[f"{file.stem}"] = f"people/{file.stem}.glb"
-        found[f"{file.stem} alone"] = f"films/{file.stem}.mp4"
+        found[f"person {file.stem}"] = f"people/{file.stem}.glb"
+        found[f"film of {file.stem}"] = f"films/alone/{file.stem}.mp4"
     return found

@@ -1,6 +1,6 @@
 """What is written of each person: an animated GLB, a mesh at rest with a texture, meshes of frames, the avatar itself.
 
-NAME.glb: the surface with its skeleton and all poses. NAME-rest.glb: the surface at rest, with the same texture.
+NAME.glb: the surface with its skeleton and all poses. NAME.rest.glb: the surface at rest, with the same texture.
 NAME.safetensors: the avatar, from which `open_reconstruction` makes the person again.
 """
 
@@ -66,7 +66,7 @@ def write_people(
         surfaces.append(surface)
         person, at = avatar.person, folder / "people" / stem
         write_tensors(at.with_name(f"{stem}.safetensors"), tensors_of(avatar), {"version": fieldcast.__version__})
-        save_mesh(surface.mesh, at.with_name(f"{stem}-rest.glb"))
+        save_mesh(surface.mesh, at.with_name(f"{stem}.rest.glb"))
         rig = rigged(person, surface.mesh, surface.skin)
         kept = save_rigged_scene(at.with_name(f"{stem}.glb"), [rig], recording.fps, recording.up)[0]
         if meshes:
