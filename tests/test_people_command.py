@@ -28,7 +28,7 @@ from fieldcast.reconstruct.bodies.capsules import capsules
 from fieldcast.reconstruct.fitting.budget import FEWEST, MASKS, Trial, steps_within
 from fieldcast.reconstruct.fitting.fit import Fitted, Plan
 from fieldcast.reconstruct.outputs.paths import around
-from fieldcast.reconstruct.outputs.reconstruction import open_reconstruction, whose
+from fieldcast.reconstruct.outputs.reconstruction import Reconstruction, open_reconstruction, whose
 from fieldcast.reconstruct.recordings.files import read_recording, write_recording
 from fieldcast.reconstruct.recordings.recording import Person, Recording
 from fieldcast.reconstruct.remembering import Remembered, digest, identity_of
@@ -149,8 +149,12 @@ def test_what_was_made_opens_again_as_a_recording(made: Path) -> None:
     assert off[2] != off[0] and max(off[2:]) < 0.15  # refined, and not astray
 
 
-def test_a_reconstruction_is_read_back_as_it_was_seen(made: Path) -> None:
-    opened = open_reconstruction(made / "people")
+@pytest.fixture(scope="module")
+def opened(made: Path) -> Reconstruction:
+    return open_reconstruction(made / "people")
+
+
+def test_a_reconstruction_is_read_back_as_it_was_seen(opened: Reconstruction) -> None:
     assert opened.recording.labels is not None
     for t in (0, FRAMES - 1):
         assert torch.equal(opened.rendered(t).labels, opened.recording.labels[t])
@@ -184,9 +188,8 @@ def test_films_have_all_frames(made: Path) -> None:
         assert sheet.width > 5 * SIZE and sheet.height > FRAMES * SIZE
 
 
-def test_metrics_are_of_the_pictures_that_are_there(made: Path) -> None:
+def test_metrics_are_of_the_pictures_that_are_there(made: Path, opened: Reconstruction) -> None:
     metrics = json.loads((made / "people" / "report.json").read_text())["metrics"]
-    opened = open_reconstruction(made / "people")
     errors = []
     for t, frame in enumerate(opened.recording.frames):
         picture = (opened.rendered(t).over(opened.background(t)) * 255).round()
