@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable, Iterator
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -90,6 +90,7 @@ def small() -> Iterator[None]:
         patched.setattr("fieldcast.reconstruct.outputs.people.TEXELS", 128)
         patched.setattr("fieldcast.reconstruct.outputs.paths.FEWEST", ROUND)
         patched.setattr("fieldcast.reconstruct.outputs.folder.LARGEST", 32)
+        patched.setattr("fieldcast.reconstruct.outputs.previews.LONGEST", 24)
         patched.setattr("fieldcast.reconstruct.evaluation.report.SAMPLES", 300)
         yield
 
@@ -242,7 +243,7 @@ def test_interrupted_work_goes_on_to_the_same_result(
 ) -> None:
     command = ["reconstruct", "pair", "people", *STEPS[:2], "--json"]
 
-    def until(step: int) -> Any:
+    def until(step: int) -> Callable[[object, str], AbstractContextManager[object]]:
         def progress(done: int, total: int, note: str = "") -> None:
             if total == 10 and done == step:
                 raise KeyboardInterrupt
