@@ -118,7 +118,8 @@ def folder(made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder to work in, with the scene, and recordings of which something is wrong."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("fieldcast.console.PATIENCE", math.inf)
-    Path("pair").symlink_to(made / "pair")
+    for name in ("pair", "scene"):
+        Path(name).symlink_to(made / name)
     return tmp_path
 
 
@@ -257,7 +258,7 @@ def test_interrupted_work_goes_on_to_the_same_result(
         assert main_guard(cli, command) == 130
     out, err = capsys.readouterr()
     assert "--resume goes on" in err and "interrupted" in err and not out
-    assert {p.name for p in folder.iterdir()} == {"pair", "people.unfinished"}
+    assert {p.name for p in folder.iterdir()} == {"pair", "scene", "people.unfinished"}
     assert {p.name for p in Path("people.unfinished").iterdir()} == {
         "memory.safetensors",
         "fit.safetensors",
@@ -275,11 +276,11 @@ def test_interrupted_work_goes_on_to_the_same_result(
     with monkeypatch.context() as patched:  # once more, when all is fitted
         patched.setattr("fieldcast.reconstruct.pipeline.write_people", full)
         assert main_guard(cli, [*command, "--resume", "--quiet"]) == 130
-    assert {p.name for p in folder.iterdir()} == {"pair", "people.unfinished"}
+    assert {p.name for p in folder.iterdir()} == {"pair", "scene", "people.unfinished"}
     capsys.readouterr()
     assert main_guard(cli, [*command, "--resume", "--quiet"]) == 0
     assert json.loads(capsys.readouterr().out) == json.loads(Path("people/report.json").read_text())
-    assert {p.name for p in folder.iterdir()} == {"pair", "people"}
+    assert {p.name for p in folder.iterdir()} == {"pair", "scene", "people"}
     assert files(Path("people")) == files(made / "people")
 
 
@@ -403,7 +404,7 @@ MISTAKES = [
     ("recipe", ["pair", "out", "--recipe", "slow"], "recipe slow: expected one of fast, paper", None),
     ("meshes", ["pair", "out", "--meshes", "stl"], "expected the name of a mesh, which ends in", None),
     ("itself", ["pair", "pair", "--force"], "pair: expected another folder than that of the input", None),
-    ("eval", ["eval", "pair", "pair"], "pair: expected a folder that `reconstruct` made, found none", None),
+    ("eval", ["eval", "pair", "scene"], "pair: expected a folder that `reconstruct` made, found none", None),
     ("truth", ["eval", "pair", "nowhere"], "nowhere: expected a synthetic scene with truth/scene.json", None),
 ]
 
