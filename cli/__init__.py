@@ -36,6 +36,7 @@ def cli() -> None:
     fieldcast convert lego.safetensors lego-vm.safetensors --to vm
     fieldcast render lego-vm.safetensors lego.mp4
     fieldcast convert lego.safetensors lego.ply --to splats       Gaussian splats, and back
+    fieldcast reconstruct dance/ people                    people in a video, as fields and animated GLBs
     """
 
 
