@@ -25,6 +25,8 @@ from fieldcast.errors import InputError
 @click.option("--body", default=None, metavar="FILE", help="The SMPL file that poses are of, where these do not say.")
 @click.option("--poses", multiple=True, type=click.Path(path_type=Path), help="A file of poses (may be repeated).")
 @click.option("--cameras", type=click.Path(path_type=Path), help="A transforms.json with a camera for each frame.")
+@click.option("--keypoints", type=click.Path(path_type=Path), help="Begin with these: COCO's JSON, OpenPose's folder.")
+@click.option("--background", type=click.Path(path_type=Path), help="A field file of what is behind people.")
 @click.option("--meshes", metavar="SUFFIX", help="Also a mesh of everybody in every frame: ply, obj or glb.")
 @options.DOWNSCALE
 @options.OUTSIDE
@@ -72,9 +74,9 @@ def _job(asked: dict[str, Any], scene: Path | None) -> Any:
     if asked["steps"] is not None and asked["budget"] is not None:
         raise InputError("expected --steps or --budget, found both")
     steps = {} if asked["steps"] is None else {"steps": asked["steps"]}
-    plan = Plan(**{key: asked[key] for key in ("segmenter", "recipe", "seed")}, **steps)
+    plan = Plan(**{key: asked[key] for key in ("segmenter", "recipe", "seed", "background")}, **steps)
     truth = scene if scene is not None and (scene / "truth" / "scene.json").is_file() else None
-    same = {key: asked[key] for key in ("people", "meshes", "resume", "force")}
+    same = {key: asked[key] for key in ("people", "keypoints", "meshes", "resume", "force")}
     return Job(plan, asked["budget"], truth=truth, **same)
 
 
@@ -88,6 +90,39 @@ def resumable(console: Console, out: Path) -> Iterator[None]:
         if kept.is_dir():
             console.say(f"{kept} holds what is done: the same command with --resume goes on")
         raise
+
+
+@click.command()
+@click.argument("out", type=click.Path(path_type=Path))
+@click.argument("number", metavar="FRAME", type=click.IntRange(0))
+@click.argument("file", type=click.Path(path_type=Path))
+@options.FORCE
+@options.reporting
+def frame(console: Console, out: Path, number: int, file: Path, force: bool) -> None:
+    """Everybody at one frame as a field, for render, convert, edit and all other verbs.
+
+    OUT is what `reconstruct` made; FRAME counts from 0. Each person at rest is a field too: OUT/people/NAME.safetensors.
+
+    \b
+    fieldcast reconstruct frame people 17 frame.safetensors
+    fieldcast render frame.safetensors around.mp4
+    fieldcast convert frame.safetensors frame.glb --to mesh
+    """
+    from fieldcast.fields.files import save
+    from fieldcast.fields.files.atomic import check_writable
+    from fieldcast.reconstruct.avatars.frames import frame_field
+    from fieldcast.reconstruct.outputs.reconstruction import open_reconstruction
+
+    check_writable(file, force)
+    with console.progress("frame") as progress:
+        made = open_reconstruction(out, progress)
+        if number >= len(made.recording):
+            raise InputError(f"frame: expected 0 to {len(made.recording) - 1}, found {number}")
+        field = frame_field(made.avatars, number, up=made.recording.up)
+    field.views = made.recording.cameras[[number]]
+    save(field, file, force=force)
+    if console.json:
+        console.emit_json({"file": str(file), "frame": number, "people": [a.known.name for a in made.avatars]})
 
 
 @click.command("eval")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from fieldcast.cli.groups import Verb
-from fieldcast.cli.people import evaluate, run
+from fieldcast.cli.people import evaluate, frame, run
 from fieldcast.cli.recording import check
 from fieldcast.cli.synthesis import synth
 
@@ -20,10 +20,11 @@ def reconstruct() -> None:
     \b
     fieldcast reconstruct check dance/                what is odd about a recording, before anything is made of it
     fieldcast reconstruct dance/ people --budget 20   in about so many minutes; --resume goes on after Ctrl-C
+    fieldcast reconstruct frame people 17 frame.safetensors   everybody at a frame as a field
     fieldcast reconstruct synth pair                  people in a room whose truth is known
     fieldcast reconstruct eval people pair            how near people are to that
     """
 
 
-for command in (run, check, synth, evaluate):
+for command in (run, check, synth, frame, evaluate):
     reconstruct.add_command(command)

@@ -20,19 +20,10 @@ from fieldcast.reconstruct.bodies.body import Body
 from fieldcast.reconstruct.bodies.reading import open_body
 from fieldcast.reconstruct.fitting.fit import Plan
 from fieldcast.reconstruct.outputs.reconstruction import Reconstruction
+from fieldcast.reconstruct.poses.beginning import Beginning, Sure
 from fieldcast.reconstruct.recordings.recording import Person, Recording
 
 CAMERAS = ("c2w", "intrinsics", "size")
-
-
-@dataclass(frozen=True, eq=False)
-class Beginning:
-    """recording: with people to begin with. sure: of each, one sentence on where they come from, and how sure that is,
-    0 to 1; None where poses were given.
-    """
-
-    recording: Recording
-    sure: tuple[tuple[str, float], ...] | None = None
 
 
 @dataclass(frozen=True)
@@ -91,9 +82,13 @@ class Remembered:
         return made[0] if made else _reconstruction_of(found, begun, str(self.memory.path))
 
 
-def identity_of(recording: Recording, plan: Plan, minutes: float | None, people: int | None) -> dict[str, Any]:
+def identity_of(
+    recording: Recording, plan: Plan, minutes: float | None, people: int | None, keypoints: Path | None
+) -> dict[str, Any]:
     """What must be the same for interrupted work to go on."""
     plain = asdict(plan)
+    for name, file in (("background", plan.background), ("keypoints", keypoints)):
+        plain[name] = None if file is None else str(file)
     if minutes is not None:
         plain.pop("steps")
     return {"input": digest(recording), "budget": minutes, "people": people, **plain}
@@ -126,9 +121,9 @@ def _tensors_of_beginning(beginning: Beginning, given: Recording) -> Tensors:
         found |= {f"{p}.{key}": getattr(person, key) for key in BEGUN}
     if recording.labels is not None and recording.labels is not given.labels:
         found["labels"] = torch.stack(recording.labels)
-    if beginning.sure is not None:
-        found["said"] = text("\n".join(sentence for sentence, _ in beginning.sure))
-        found["sure"] = torch.tensor([number for _, number in beginning.sure], dtype=torch.float64)
+    if beginning.sure:
+        found["said"] = text("\n".join(f"{one.name}\n{one.sentence}" for one in beginning.sure))
+        found["sure"] = torch.tensor([one.number for one in beginning.sure], dtype=torch.float64)
     return found
 
 
@@ -142,9 +137,10 @@ def _beginning_of(found: Tensors, recording: Recording) -> Beginning:
     x, y, z = found["up"].tolist()
     numbers: dict[str, Any] = {key: found[f"cameras.{key}"] for key in CAMERAS}
     cameras = replace(recording.cameras, **numbers)
-    sure = None
+    sure: tuple[Sure, ...] = ()
     if "sure" in found:
-        sure = tuple(zip(words(found["said"]).split("\n"), found["sure"].tolist(), strict=True))
+        said = words(found["said"]).split("\n")
+        sure = tuple(map(Sure, said[::2], found["sure"].tolist(), said[1::2]))
     labels = list(found["labels"]) if "labels" in found else recording.labels
     return Beginning(replace(recording, people=tuple(people), cameras=cameras, up=(x, y, z), labels=labels), sure)
 

@@ -157,7 +157,7 @@ def test_smooth_paths_are_likelier_than_trembling_ones(truth: Recording) -> None
 
 def test_every_parameter_is_learned_once(truth: Recording) -> None:
     avatars = [Avatar(person, small_planes()) for person in truth.people]
-    learned = [id(p) for parameters, _ in rates(avatars, RECIPES["fast"]) for p in parameters]
+    learned = [id(p) for parameters, _ in rates(avatars, RECIPES["fast"], 100) for p in parameters]
     assert sorted(learned) == sorted(id(p) for avatar in avatars for p in avatar.parameters())
 
 

@@ -38,7 +38,8 @@ from fieldcast.reconstruct.fitting.terms import (
 from fieldcast.reconstruct.recordings.recording import Recording
 from fieldcast.reconstruct.segments.segmenter import open_segmenter
 
-POSE, PLACE, SHAPE = 3e-3, 1.5e-3, 1e-2  # learning rates at first
+POSE, PLACE, SHAPE = 3e-3, 1.5e-3, 1e-2  # learning rates at first, of runs of at most STEADY steps
+STEADY = 2500  # longer ones move poses as far, not farther: they drift, mostly away from the camera
 FALL = 0.07  # what is left of rates at the end
 WIDE, SHARP, SHARPENED = 0.02, 0.004, 0.75  # metres: beta at first, and from this part of the steps on
 ASKED = (0.2, 0.5)  # parts of the steps after which masks are asked for anew
@@ -109,7 +110,7 @@ def fit_people(
         plan.steps,
         plan.seed,
         "people",
-        rates=rates(avatars, recipe),
+        rates=rates(avatars, recipe, plan.steps),
         state=run.state,
         identity={"recipe": plan.recipe, "frames": len(recording), "people": [a.known.name for a in avatars]},
         checkpoint=checkpoint,
@@ -121,15 +122,17 @@ def fit_people(
     return run.fitted
 
 
-def rates(avatars: list[Avatar], recipe: Recipe) -> list[tuple[list[nn.Parameter], float]]:
+def rates(avatars: list[Avatar], recipe: Recipe, steps: int) -> list[tuple[list[nn.Parameter], float]]:
     """Groups of parameters with the rates that they begin with."""
     groups: list[tuple[list[nn.Parameter], float]] = []
+    slower = min(1.0, STEADY / steps)
     for avatar in avatars:
         tables = [p for name, p in avatar.shell.inner.named_parameters() if name.startswith("encoding.")]
         known = {id(p) for p in tables}
         networks = [p for p in avatar.shell.inner.parameters() if id(p) not in known]
         groups += [(tables, recipe.tables), (networks, recipe.networks)] if tables else [(networks, recipe.networks)]
-        groups += [([avatar.pose], POSE), ([avatar.place], PLACE), ([avatar.shape], SHAPE)]
+        moved = ((avatar.pose, POSE), (avatar.place, PLACE), (avatar.shape, SHAPE))
+        groups += [([parameter], rate * slower) for parameter, rate in moved]
     return groups
 
 
