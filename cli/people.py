@@ -101,7 +101,7 @@ def resumable(console: Console, out: Path) -> Iterator[None]:
 def frame(console: Console, out: Path, number: int, file: Path, force: bool) -> None:
     """Everybody at one frame as a field, for render, convert, edit and all other verbs.
 
-    OUT is what `reconstruct` made; FRAME counts from 0. Each person at rest is a field too: OUT/people/NAME.safetensors.
+    OUT is what `reconstruct` made, FRAME counts from 0. Each person at rest is a field too: OUT/people/NAME.safetensors
 
     \b
     fieldcast reconstruct frame people 17 frame.safetensors
