@@ -245,9 +245,8 @@ def test_nothing_is_near_outside_of_the_box(body: Body, moved: tuple[Tensor, Ten
 def cube_places(low: float, high: float) -> Places:
     """A cube that is all near vertex 0."""
     count = round((high - low) / CELL)
-    return Places(
-        torch.zeros(1, count, count, count, dtype=torch.int16), torch.full((1, 3), low), torch.full((1, 3), high)
-    )
+    nearest, row = torch.zeros(1, count, count, count, dtype=torch.int16), torch.zeros(1, dtype=torch.int64)
+    return Places(nearest, row, torch.full((1, 3), low), torch.full((1, 3), high))
 
 
 def test_rays_are_sampled_from_entry_to_exit() -> None:
