@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ from fieldcast.errors import InputError
 @click.option("--body", default=None, metavar="FILE", help="The SMPL file that poses are of, where these do not say.")
 @click.option("--poses", multiple=True, type=click.Path(path_type=Path), help="A file of poses (may be repeated).")
 @click.option("--cameras", type=click.Path(path_type=Path), help="A transforms.json with a camera for each frame.")
+@click.option("--keypoints", type=click.Path(path_type=Path), help="Begin with these: COCO's JSON, OpenPose's folder.")
 @click.option("--meshes", metavar="SUFFIX", help="Also a mesh of everybody in every frame: ply, obj or glb.")
 @options.DOWNSCALE
 @options.OUTSIDE
@@ -39,6 +41,7 @@ def run(
     body: str | None,
     poses: tuple[Path, ...],
     cameras: Path | None,
+    keypoints: Path | None,
     downscale: int,
     allow_outside: bool,
     **asked: Any,
@@ -46,6 +49,7 @@ def run(
     """People of a video as fields."""
     from fieldcast.fields.files.atomic import check_folder_writable
     from fieldcast.reconstruct.pipeline import check_job, reconstruct
+    from fieldcast.reconstruct.recordings.keypoints import read_keypoints
     from fieldcast.reconstruct.recordings.opening import Known, open_recording
 
     job = _job(asked, scene if downscale == 1 else None)
@@ -57,7 +61,8 @@ def run(
         recording = open_recording(scene, downscale, Known(body, poses, cameras), allow_outside, progress)
         for line in recording.warnings:
             console.say(f"note: {line}")
-        report = reconstruct(recording, out, job, progress)
+        known = read_keypoints(keypoints, len(recording)) if keypoints else None
+        report = reconstruct(recording, out, replace(job, keypoints=known), progress)
     if console.json:
         console.emit_json(report.to_json())
     else:

@@ -27,24 +27,27 @@ from fieldcast.reconstruct.outputs.previews import save_preview
 from fieldcast.reconstruct.outputs.reconstruction import Reconstruction
 from fieldcast.reconstruct.outputs.report import OfPerson, Report, write_report
 from fieldcast.reconstruct.outputs.sights import Sights
+from fieldcast.reconstruct.poses.beginning import Beginning, begun
 from fieldcast.reconstruct.poses.smoothing import smoothed
 from fieldcast.reconstruct.recordings.files import require_people
+from fieldcast.reconstruct.recordings.keypoints import Keypoints
 from fieldcast.reconstruct.recordings.recording import Recording
-from fieldcast.reconstruct.remembering import Beginning, Remembered, identity_of
+from fieldcast.reconstruct.remembering import Remembered, identity_of
 from fieldcast.reconstruct.segments.segmenter import SEGMENTERS
 
 
 @dataclass(frozen=True)
 class Job:
     """What is wanted. plan: of the fit. minutes: for everything, instead of the plan's steps. people: how many to look
-    for in a recording that says nothing of them. meshes: .ply, .obj or .glb for a mesh of everybody in each frame.
-    truth: the folder of a synthetic scene to compare with, in so many frames as `measured` says. resume: go on where
-    an interrupted run was. force: replace what is there.
+    for in a recording that says nothing of them; keypoints: what to begin them with. meshes: .ply, .obj or .glb for a
+    mesh of everybody in each frame. truth: the folder of a synthetic scene to compare with, in so many frames as
+    `measured` says. resume: go on where an interrupted run was. force: replace what is there.
     """
 
     plan: Plan = field(default_factory=Plan)
     minutes: float | None = None
     people: int | None = None
+    keypoints: Keypoints | None = None
     meshes: str | None = None
     truth: Path | None = None
     measured: int = MEASURED
@@ -73,15 +76,16 @@ def reconstruct(recording: Recording, out: Path, job: Job | None = None, progres
     job, clock = job or Job(), _Clock()
     check_job(job)
     check_folder_writable(out, job.force)
-    memory = Remembered.opened(out, identity_of(recording, job.plan, job.minutes, job.people), job.resume, job.force)
-    beginning = memory.begun(recording, lambda: _begun(recording, job.people, progress))
-    begun = beginning.recording
+    identity = identity_of(recording, job.plan, job.minutes, job.people, job.keypoints)
+    memory = Remembered.opened(out, identity, job.resume, job.force)
+    beginning = memory.begun(recording, lambda: _begun(recording, job, progress))
+    start = beginning.recording
     clock.lap("poses")
     plan = job.plan
     if job.minutes is not None:
-        plan = replace(plan, steps=memory.steps(lambda: _steps(begun, job, clock, progress)))
+        plan = replace(plan, steps=memory.steps(lambda: _steps(start, job, clock, progress)))
         clock.lap("trial")
-    made = memory.reconstruction(begun, lambda: _fitted(begun, plan, memory, progress))
+    made = memory.reconstruction(start, lambda: _fitted(start, plan, memory, progress))
     clock.lap("fit")
     report = _written(made, beginning, out, replace(job, plan=plan), clock, progress)
     shutil.rmtree(memory.folder, ignore_errors=True)
@@ -103,36 +107,38 @@ def check_job(job: Job) -> None:
         raise InputError(f"segmenter {job.plan.segmenter}: expected one of {', '.join(SEGMENTERS)}")
 
 
-def _begun(recording: Recording, people: int | None, progress: Progress) -> Beginning:
-    """The poses that are given, made smooth."""
-    require_people(recording)
-    if people is not None and people != len(recording.people):
+def _begun(recording: Recording, job: Job, progress: Progress) -> Beginning:
+    """The poses that are given, or those that can be begun with, made smooth."""
+    known = len(recording.people)
+    if known and job.people not in (None, known):
         raise InputError(
-            f"{recording.source}: people: expected {people}, found the poses of {len(recording.people)}; "
-            "leave --people out"
+            f"{recording.source}: people: expected {job.people}, found the poses of {known}; leave --people out"
         )
-    return Beginning(replace(recording, people=tuple(smoothed(person).person for person in recording.people)))
+    found = begun(recording, job.people, progress, job.keypoints)
+    require_people(found.recording)
+    people = tuple(smoothed(person).person for person in found.recording.people)
+    return replace(found, recording=replace(found.recording, people=people))
 
 
-def _steps(begun: Recording, job: Job, clock: _Clock, progress: Progress) -> int:
+def _steps(start: Recording, job: Job, clock: _Clock, progress: Progress) -> int:
     """What fits into the minutes beside everything else."""
     assert job.minutes is not None
-    tried = trial(begun, job.plan, progress)
+    tried = trial(start, job.plan, progress)
     before = clock.elapsed
-    Reconstruction.of(begun, tried.fitted).rendered(0)
+    Reconstruction.of(start, tried.fitted).rendered(0)
     picture = clock.elapsed - before
-    pictures = (2 + len(begun.people)) * len(begun) + ROUND
+    pictures = (2 + len(start.people)) * len(start) + ROUND
     return steps_within(60 * job.minutes - clock.elapsed - pictures * picture, tried)
 
 
-def _fitted(begun: Recording, plan: Plan, memory: Remembered, progress: Progress) -> Reconstruction:
+def _fitted(start: Recording, plan: Plan, memory: Remembered, progress: Progress) -> Reconstruction:
     """The fit itself, with a preview now and then."""
 
     def watch(step: int, fitted: Fitted) -> None:
-        save_preview(Reconstruction.of(begun, fitted), memory.preview)
+        save_preview(Reconstruction.of(start, fitted), memory.preview)
 
     going_on = memory.checkpoint.exists()
-    return Reconstruction.of(begun, fit_people(begun, plan, progress, watch, memory.checkpoint, going_on))
+    return Reconstruction.of(start, fit_people(start, plan, progress, watch, memory.checkpoint, going_on))
 
 
 def _written(
@@ -165,15 +171,15 @@ def _report(
 ) -> Report:
     recording = made.recording
     width, height = recording.cameras.size[0].tolist()
-    sure = beginning.sure or ()
-    told = [replace(person, begun=said, sure=number) for person, (said, number) in zip(people, sure, strict=False)]
+    sure = {one.name: one for one in beginning.sure}
+    told = [replace(p, begun=sure[p.name].sentence, sure=sure[p.name].number) if sure else p for p in people]
     return Report(
         source=recording.source,
         frames=len(recording),
         fps=recording.fps,
         width_px=width,
         height_px=height,
-        people=tuple(told or people),
+        people=tuple(told),
         seconds={**clock.seconds, "all": round(clock.elapsed, 1)},
         peak_memory_mb=peak_memory_mb(),
         metrics=metrics,

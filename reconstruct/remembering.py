@@ -6,12 +6,14 @@ Letters: T frames, P people.
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from fieldcast.errors import InputError
 from fieldcast.fields.files.memory import Memory, Tensors
@@ -20,19 +22,11 @@ from fieldcast.reconstruct.bodies.body import Body
 from fieldcast.reconstruct.bodies.reading import open_body
 from fieldcast.reconstruct.fitting.fit import Plan
 from fieldcast.reconstruct.outputs.reconstruction import Reconstruction
+from fieldcast.reconstruct.poses.beginning import Beginning, Sure
+from fieldcast.reconstruct.recordings.keypoints import Keypoints
 from fieldcast.reconstruct.recordings.recording import Person, Recording
 
 CAMERAS = ("c2w", "intrinsics", "size")
-
-
-@dataclass(frozen=True, eq=False)
-class Beginning:
-    """recording: with people to begin with. sure: of each, one sentence on where they come from, and how sure that is,
-    0 to 1; None where poses were given.
-    """
-
-    recording: Recording
-    sure: tuple[tuple[str, float], ...] | None = None
 
 
 @dataclass(frozen=True)
@@ -91,17 +85,21 @@ class Remembered:
         return made[0] if made else _reconstruction_of(found, begun, str(self.memory.path))
 
 
-def identity_of(recording: Recording, plan: Plan, minutes: float | None, people: int | None) -> dict[str, Any]:
+def identity_of(
+    recording: Recording, plan: Plan, minutes: float | None, people: int | None, keypoints: Keypoints | None = None
+) -> dict[str, Any]:
     """What must be the same for interrupted work to go on."""
     plain = asdict(plan)
     if minutes is not None:
         plain.pop("steps")
-    return {"input": digest(recording), "budget": minutes, "people": people, **plain}
+    return {"input": digest(recording, keypoints), "budget": minutes, "people": people, **plain}
 
 
-def digest(recording: Recording) -> str:
-    """A hash of everything in a recording that a reconstruction depends on."""
+def digest(recording: Recording, keypoints: Keypoints | None = None) -> str:
+    """A hash of everything in a recording, and of its keypoints, that a reconstruction depends on."""
     found = hashlib.sha256()
+    for value in () if keypoints is None else vars(keypoints).values():
+        found.update(value.contiguous().numpy().tobytes() if isinstance(value, Tensor) else repr(value).encode())
     for person in recording.people:
         found.update(f"{person.name}\0{person.body.name}\0".encode())
         for key in BEGUN:
@@ -126,9 +124,8 @@ def _tensors_of_beginning(beginning: Beginning, given: Recording) -> Tensors:
         found |= {f"{p}.{key}": getattr(person, key) for key in BEGUN}
     if recording.labels is not None and recording.labels is not given.labels:
         found["labels"] = torch.stack(recording.labels)
-    if beginning.sure is not None:
-        found["said"] = text("\n".join(sentence for sentence, _ in beginning.sure))
-        found["sure"] = torch.tensor([number for _, number in beginning.sure], dtype=torch.float64)
+    if beginning.sure:
+        found["sure"] = text(json.dumps([asdict(one) for one in beginning.sure]))
     return found
 
 
@@ -142,9 +139,7 @@ def _beginning_of(found: Tensors, recording: Recording) -> Beginning:
     x, y, z = found["up"].tolist()
     numbers: dict[str, Any] = {key: found[f"cameras.{key}"] for key in CAMERAS}
     cameras = replace(recording.cameras, **numbers)
-    sure = None
-    if "sure" in found:
-        sure = tuple(zip(words(found["said"]).split("\n"), found["sure"].tolist(), strict=True))
+    sure = tuple(Sure(**one) for one in json.loads(words(found["sure"]))) if "sure" in found else ()
     labels = list(found["labels"]) if "labels" in found else recording.labels
     return Beginning(replace(recording, people=tuple(people), cameras=cameras, up=(x, y, z), labels=labels), sure)
 

@@ -32,11 +32,13 @@ class Avatar(nn.Module):
     stood_pose: Tensor
     stood_place: Tensor
 
-    def __init__(self, person: Person, inner: FieldSpec, seed: int = 0) -> None:
-        """inner: the spec of the field inside the shell."""
+    def __init__(self, person: Person, inner: FieldSpec | Shell, seed: int = 0) -> None:
+        """inner: the spec of the field inside the shell; or a shell that there is, about the body of its own shape."""
         super().__init__()
-        self.known, body = person, person.body
-        self.shell: Shell = shell_of(template_of(body.at_rest(person.shape)[0], body.faces), inner, seed)
+        if isinstance(inner, Shell):
+            self.shell, self.known = inner, replace(person, shape=inner.shape.clone())
+        else:
+            self.shell, self.known = _new_shell(person, inner, seed), person
         self.shape, self.pose, self.place = (
             nn.Parameter(value.clone()) for value in (person.shape, person.pose, person.place)
         )
@@ -82,14 +84,29 @@ class Avatar(nn.Module):
 
         Differentiable in the transforms; and in the shape, if these are.
         """
+        count = len(self.known.body.vertices)
+        keys, which = torch.unique(frame * count + vertex, return_inverse=True)
+        back = self.rest_from_world(transforms, keys // count, keys % count)
+        undo = gather_rows(back.flatten(1), which).unflatten(1, (3, 4))
+        found: Tensor = (undo[..., :3] * x[:, None]).sum(-1) + undo[..., 3]
+        return found
+
+    def rest_from_world(
+        self,
+        transforms: Float[Tensor, "t j 3 4"],
+        frames: Int64[Tensor, " n"],
+        vertices: Int64[Tensor, " n"],
+    ) -> Float[Tensor, "n 3 4"]:
+        """What takes the surroundings of vertices back to where the shell is."""
         body = self.known.body
-        keys, which = torch.unique(frame * len(body.vertices) + vertex, return_inverse=True)
-        frames, vertices = keys // len(body.vertices), keys % len(body.vertices)
         place = frames[:, None] * transforms.shape[1] + body.weight_index[vertices]
         joints = gather_rows(transforms.reshape(-1, 12), place.reshape(-1)).unflatten(0, place.shape)
         back = inverse((joints * body.weights[vertices][..., None]).sum(1).unflatten(-1, (3, 4)))
         shape = self.shape if transforms.requires_grad else self.shape.detach()
         added = (body.shape_directions[vertices] * (shape - self.known.shape)).sum(-1)
-        undo = gather_rows(torch.cat([back[..., :3].flatten(1), back[..., 3] - added], 1), which)
-        found: Tensor = (undo[:, :9].unflatten(1, (3, 3)) * x[:, None]).sum(-1) + undo[:, 9:]
-        return found
+        return torch.cat([back[..., :3], (back[..., 3] - added)[..., None]], -1)
+
+
+def _new_shell(person: Person, inner: FieldSpec, seed: int) -> Shell:
+    vertices, _ = person.body.at_rest(person.shape)
+    return shell_of(template_of(vertices, person.body.faces), inner, seed, person.shape)

@@ -19,18 +19,19 @@ NEAR = 0.10  # metres from the body that are looked at; there is nothing beyond
 
 @dataclass(eq=False)
 class Places:
-    """Which vertex is nearest, at frame t: nearest[t, i, j, k] in the cell at low[t] + (i, j, k) CELL; -1 if none is
-    within NEAR. high: the box's other corner.
+    """Which vertex is nearest, at frame t: nearest[t, i, j, k] in the cell at low[t] + (i, j, k) cell; -1 if none is
+    within NEAR. high: the box's other corner. cell: metres a side.
     """
 
     nearest: Int16[Tensor, "t x y z"]
     low: Float[Tensor, "t 3"]
     high: Float[Tensor, "t 3"]
+    cell: float = CELL
 
     def at(self, frame: Int64[Tensor, " n"], x: Float[Tensor, "n 3"]) -> Int64[Tensor, " n"]:
         """The nearest vertices of world points, or -1."""
         shape = torch.tensor(self.nearest.shape[1:], device=x.device)
-        cell = ((x - self.low[frame]) / CELL).long()
+        cell = ((x - self.low[frame]) / self.cell).long()
         inside = ((cell >= 0) & (cell < shape)).all(-1)
         cell = cell.clamp_min(0).minimum(shape - 1)
         place = ((frame * shape[0] + cell[:, 0]) * shape[1] + cell[:, 1]) * shape[2] + cell[:, 2]

@@ -1,7 +1,7 @@
 """What is written of each person: an animated GLB, a mesh at rest with a texture, meshes of frames, the avatar itself.
 
 NAME.glb: the surface with its skeleton and all poses. NAME.rest.glb: the surface at rest, with the same texture.
-NAME.safetensors: the avatar, from which `open_reconstruction` makes the person again.
+NAME.safetensors: the field of the person at rest, which every verb opens.
 """
 
 from __future__ import annotations
@@ -9,14 +9,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-import fieldcast
 from fieldcast.distill.meshing.decimation import simplified
 from fieldcast.fields.files.mesh import save_mesh
-from fieldcast.fields.files.tensors import write_tensors
 from fieldcast.fields.mesh import Mesh
 from fieldcast.fields.progress import Progress, silent
 from fieldcast.reconstruct.avatars.avatar import Avatar
-from fieldcast.reconstruct.avatars.keeping import tensors_of
+from fieldcast.reconstruct.avatars.files import save_avatar
 from fieldcast.reconstruct.avatars.surface import rest_mesh, surface_color
 from fieldcast.reconstruct.outputs.meshes import posed_meshes, save_posed_meshes
 from fieldcast.reconstruct.outputs.reconstruction import Reconstruction
@@ -65,7 +63,7 @@ def write_people(
         surface = painted(avatar, progress)
         surfaces.append(surface)
         person, at = avatar.person, folder / "people" / stem
-        write_tensors(at.with_name(f"{stem}.safetensors"), tensors_of(avatar), {"version": fieldcast.__version__})
+        save_avatar(at.with_name(f"{stem}.safetensors"), avatar)
         save_mesh(surface.mesh, at.with_name(f"{stem}.rest.glb"))
         rig = rigged(person, surface.mesh, surface.skin)
         kept = save_rigged_scene(at.with_name(f"{stem}.glb"), [rig], recording.fps, recording.up)[0]

@@ -14,10 +14,9 @@ from jaxtyping import Float, UInt8
 from torch import Tensor
 
 from fieldcast.errors import InputError
-from fieldcast.fields.files.tensors import read_tensors
 from fieldcast.fields.progress import Progress, silent
 from fieldcast.reconstruct.avatars.avatar import Avatar
-from fieldcast.reconstruct.avatars.keeping import avatar_of
+from fieldcast.reconstruct.avatars.files import open_avatar
 from fieldcast.reconstruct.avatars.rendering import Rendering, rendered
 from fieldcast.reconstruct.fitting.fit import Fitted
 from fieldcast.reconstruct.recordings.files import read_frames, read_recording, stems
@@ -69,8 +68,5 @@ def open_reconstruction(folder: Path, progress: Progress = silent) -> Reconstruc
 
 
 def _avatars(folder: Path, recording: Recording) -> list[Avatar]:
-    found = []
-    for person, stem in zip(recording.people, stems(recording.people), strict=True):
-        file = folder / "people" / f"{stem}.safetensors"
-        found.append(avatar_of(read_tensors(file)[0], person.name, person.body, str(file)))
-    return found
+    named = zip(recording.people, stems(recording.people), strict=True)
+    return [open_avatar(folder / "people" / f"{stem}.safetensors", person) for person, stem in named]
