@@ -41,7 +41,7 @@ Captured = pytest.CaptureFixture[str]
 FRAMES, SIZE, ROUND = 5, 64, 12
 ENDS = [0, FRAMES - 1]
 COLORS = ((210, 60, 50), (50, 90, 200))
-STEPS = ["--steps", "10", "--quiet"]
+STEPS = ["--steps", "6", "--quiet"]
 
 
 def people() -> tuple[Person, ...]:
@@ -136,7 +136,7 @@ def test_everything_is_in_the_folder(made: Path) -> None:
     assert {p.name for p in made.iterdir()} == {"scene", "pair", "people"}  # nothing unfinished is left
     report = json.loads((out / "report.json").read_text())
     assert all((out / file).is_file() for file in report["files"].values())
-    assert report["settings"]["steps"] == 10 and report["frames"] == FRAMES
+    assert report["settings"]["steps"] == 6 and report["frames"] == FRAMES
     assert report["peak_memory_mb"] > 50 and report["seconds"]["all"] >= report["seconds"]["fit"]
 
 
@@ -247,7 +247,7 @@ def test_interrupted_work_goes_on_to_the_same_result(
 
     def until(step: int) -> Callable[[object, str], AbstractContextManager[object]]:
         def progress(done: int, total: int, note: str = "") -> None:
-            if total == 10 and done == step:
+            if total == 6 and done == step:
                 raise KeyboardInterrupt
 
         return lambda console, title: nullcontext(progress)
@@ -255,7 +255,7 @@ def test_interrupted_work_goes_on_to_the_same_result(
     with monkeypatch.context() as patched:
         patched.setattr("fieldcast.fields.training.CHECKPOINT_SECONDS", 0.0)
         patched.setattr("fieldcast.reconstruct.fitting.fit.WATCHED", 0.0)
-        patched.setattr("fieldcast.console.Console.progress", until(6))
+        patched.setattr("fieldcast.console.Console.progress", until(4))
         assert main_guard(cli, command) == 130
     out, err = capsys.readouterr()
     assert "--resume goes on" in err and "interrupted" in err and not out
@@ -271,11 +271,11 @@ def test_interrupted_work_goes_on_to_the_same_result(
         assert main_guard(cli, [*command, *other, "--resume"]) == 2
         assert says in capsys.readouterr().err
 
-    def full(*args: object, **kwargs: object) -> None:
+    def interrupted(*args: object, **kwargs: object) -> None:
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patched:  # once more, when all is fitted
-        patched.setattr("fieldcast.reconstruct.pipeline.write_people", full)
+        patched.setattr("fieldcast.reconstruct.pipeline.Sights.of", interrupted)
         assert main_guard(cli, [*command, "--resume", "--quiet"]) == 130
     assert {p.name for p in folder.iterdir()} == {"pair", "scene", "people.unfinished"}
     capsys.readouterr()
