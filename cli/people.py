@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +42,7 @@ def run(
     body: str | None,
     poses: tuple[Path, ...],
     cameras: Path | None,
+    keypoints: Path | None,
     downscale: int,
     allow_outside: bool,
     **asked: Any,
@@ -48,6 +50,7 @@ def run(
     """People of a video as fields."""
     from fieldcast.fields.files.atomic import check_folder_writable
     from fieldcast.reconstruct.pipeline import check_job, reconstruct
+    from fieldcast.reconstruct.recordings.keypoints import read_keypoints
     from fieldcast.reconstruct.recordings.opening import Known, open_recording
 
     job = _job(asked, scene if downscale == 1 else None)
@@ -59,7 +62,8 @@ def run(
         recording = open_recording(scene, downscale, Known(body, poses, cameras), allow_outside, progress)
         for line in recording.warnings:
             console.say(f"note: {line}")
-        report = reconstruct(recording, out, job, progress)
+        known = read_keypoints(keypoints, len(recording)) if keypoints else None
+        report = reconstruct(recording, out, replace(job, keypoints=known), progress)
     if console.json:
         console.emit_json(report.to_json())
     else:
@@ -76,7 +80,7 @@ def _job(asked: dict[str, Any], scene: Path | None) -> Any:
     steps = {} if asked["steps"] is None else {"steps": asked["steps"]}
     plan = Plan(**{key: asked[key] for key in ("segmenter", "recipe", "seed", "background")}, **steps)
     truth = scene if scene is not None and (scene / "truth" / "scene.json").is_file() else None
-    same = {key: asked[key] for key in ("people", "keypoints", "meshes", "resume", "force")}
+    same = {key: asked[key] for key in ("people", "meshes", "resume", "force")}
     return Job(plan, asked["budget"], truth=truth, **same)
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import shutil
 import sys
 import time
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -29,24 +29,25 @@ from fieldcast.reconstruct.outputs.report import OfPerson, Report, write_report
 from fieldcast.reconstruct.outputs.sights import Sights
 from fieldcast.reconstruct.poses.beginning import Beginning, begun
 from fieldcast.reconstruct.poses.smoothing import smoothed
-from fieldcast.reconstruct.recordings.keypoints import read_keypoints
+from fieldcast.reconstruct.recordings.files import require_people
+from fieldcast.reconstruct.recordings.keypoints import Keypoints
 from fieldcast.reconstruct.recordings.recording import Recording
-from fieldcast.reconstruct.remembering import Remembered, identity_of
+from fieldcast.reconstruct.remembering import Remembered, identity_of, settings_of
 from fieldcast.reconstruct.segments.segmenter import SEGMENTERS
 
 
 @dataclass(frozen=True)
 class Job:
     """What is wanted. plan: of the fit. minutes: for everything, instead of the plan's steps. people: how many to look
-    for in a recording that says nothing of them; keypoints: a file to begin with there. meshes: .ply, .obj or .glb for
-    a mesh of everybody in each frame. truth: the folder of a synthetic scene to compare with, in so many frames as
+    for in a recording that says nothing of them; keypoints: what to begin them with. meshes: .ply, .obj or .glb for a
+    mesh of everybody in each frame. truth: the folder of a synthetic scene to compare with, in so many frames as
     `measured` says. resume: go on where an interrupted run was. force: replace what is there.
     """
 
     plan: Plan = field(default_factory=Plan)
     minutes: float | None = None
     people: int | None = None
-    keypoints: Path | None = None
+    keypoints: Keypoints | None = None
     meshes: str | None = None
     truth: Path | None = None
     measured: int = MEASURED
@@ -75,9 +76,8 @@ def reconstruct(recording: Recording, out: Path, job: Job | None = None, progres
     job, clock = job or Job(), _Clock()
     check_job(job)
     check_folder_writable(out, job.force)
-    memory = Remembered.opened(
-        out, identity_of(recording, job.plan, job.minutes, job.people, job.keypoints), job.resume, job.force
-    )
+    identity = identity_of(recording, job.plan, job.minutes, job.people, job.keypoints)
+    memory = Remembered.opened(out, identity, job.resume, job.force)
     beginning = memory.begun(recording, lambda: _begun(recording, job, progress))
     start = beginning.recording
     clock.lap("poses")
@@ -108,37 +108,37 @@ def check_job(job: Job) -> None:
 
 
 def _begun(recording: Recording, job: Job, progress: Progress) -> Beginning:
-    """The poses that are given, made smooth; where there are none, from keypoints, masks or what moves."""
-    if not recording.people:
-        keypoints = None if job.keypoints is None else read_keypoints(job.keypoints, len(recording))
-        return begun(recording, job.people, progress, keypoints)
-    if job.people is not None and job.people != len(recording.people):
+    """The poses that are given, or those that can be begun with, made smooth."""
+    known = len(recording.people)
+    if known and job.people not in (None, known):
         raise InputError(
-            f"{recording.source}: people: expected {job.people}, found the poses of {len(recording.people)}; "
-            "leave --people out"
+            f"{recording.source}: people: expected {job.people}, found the poses of {known}; leave --people out"
         )
-    return Beginning(replace(recording, people=tuple(smoothed(person).person for person in recording.people)), ())
+    found = begun(recording, job.people, progress, job.keypoints)
+    require_people(found.recording)
+    people = tuple(smoothed(person).person for person in found.recording.people)
+    return replace(found, recording=replace(found.recording, people=people))
 
 
-def _steps(begun: Recording, job: Job, clock: _Clock, progress: Progress) -> int:
+def _steps(start: Recording, job: Job, clock: _Clock, progress: Progress) -> int:
     """What fits into the minutes beside everything else."""
     assert job.minutes is not None
-    tried = trial(begun, job.plan, progress)
+    tried = trial(start, job.plan, progress)
     before = clock.elapsed
-    Reconstruction.of(begun, tried.fitted).rendered(0)
+    Reconstruction.of(start, tried.fitted).rendered(0)
     picture = clock.elapsed - before
-    pictures = (2 + len(begun.people)) * len(begun) + ROUND
+    pictures = (2 + len(start.people)) * len(start) + ROUND
     return steps_within(60 * job.minutes - clock.elapsed - pictures * picture, tried)
 
 
-def _fitted(begun: Recording, plan: Plan, memory: Remembered, progress: Progress) -> Reconstruction:
+def _fitted(start: Recording, plan: Plan, memory: Remembered, progress: Progress) -> Reconstruction:
     """The fit itself, with a preview now and then."""
 
     def watch(step: int, fitted: Fitted) -> None:
-        save_preview(Reconstruction.of(begun, fitted), memory.preview)
+        save_preview(Reconstruction.of(start, fitted), memory.preview)
 
     going_on = memory.checkpoint.exists()
-    return Reconstruction.of(begun, fit_people(begun, plan, progress, watch, memory.checkpoint, going_on))
+    return Reconstruction.of(start, fit_people(start, plan, progress, watch, memory.checkpoint, going_on))
 
 
 def _written(
@@ -172,9 +172,7 @@ def _report(
     recording = made.recording
     width, height = recording.cameras.size[0].tolist()
     sure = {one.name: one for one in beginning.sure}
-    given = {"background": job.plan.background, "keypoints": job.keypoints}
-    files = {name: None if file is None else str(file) for name, file in given.items()}
-    told = [replace(p, begun=sure[p.name].sentence, sure=sure[p.name].number) if p.name in sure else p for p in people]
+    told = [replace(p, begun=sure[p.name].sentence, sure=sure[p.name].number) if sure else p for p in people]
     return Report(
         source=recording.source,
         frames=len(recording),
@@ -186,7 +184,7 @@ def _report(
         peak_memory_mb=peak_memory_mb(),
         metrics=metrics,
         files=files_of(folder),
-        settings={**asdict(job.plan), **files, "budget": job.minutes, "resumed": job.resume},
+        settings={**settings_of(job.plan), "budget": job.minutes, "resumed": job.resume},
         warnings=recording.warnings,
     )
 

@@ -6,12 +6,14 @@ Letters: T frames, P people.
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from fieldcast.errors import InputError
 from fieldcast.fields.files.memory import Memory, Tensors
@@ -21,6 +23,7 @@ from fieldcast.reconstruct.bodies.reading import open_body
 from fieldcast.reconstruct.fitting.fit import Plan
 from fieldcast.reconstruct.outputs.reconstruction import Reconstruction
 from fieldcast.reconstruct.poses.beginning import Beginning, Sure
+from fieldcast.reconstruct.recordings.keypoints import Keypoints
 from fieldcast.reconstruct.recordings.recording import Person, Recording
 
 CAMERAS = ("c2w", "intrinsics", "size")
@@ -83,20 +86,25 @@ class Remembered:
 
 
 def identity_of(
-    recording: Recording, plan: Plan, minutes: float | None, people: int | None, keypoints: Path | None
+    recording: Recording, plan: Plan, minutes: float | None, people: int | None, keypoints: Keypoints | None = None
 ) -> dict[str, Any]:
     """What must be the same for interrupted work to go on."""
-    plain = asdict(plan)
-    for name, file in (("background", plan.background), ("keypoints", keypoints)):
-        plain[name] = None if file is None else str(file)
+    plain = settings_of(plan)
     if minutes is not None:
         plain.pop("steps")
-    return {"input": digest(recording), "budget": minutes, "people": people, **plain}
+    return {"input": digest(recording, keypoints), "budget": minutes, "people": people, **plain}
 
 
-def digest(recording: Recording) -> str:
-    """A hash of everything in a recording that a reconstruction depends on."""
+def settings_of(plan: Plan) -> dict[str, Any]:
+    """A plan as JSON can hold it."""
+    return {**asdict(plan), "background": None if plan.background is None else str(plan.background)}
+
+
+def digest(recording: Recording, keypoints: Keypoints | None = None) -> str:
+    """A hash of everything in a recording, and of its keypoints, that a reconstruction depends on."""
     found = hashlib.sha256()
+    for value in () if keypoints is None else vars(keypoints).values():
+        found.update(value.contiguous().numpy().tobytes() if isinstance(value, Tensor) else repr(value).encode())
     for person in recording.people:
         found.update(f"{person.name}\0{person.body.name}\0".encode())
         for key in BEGUN:
@@ -122,8 +130,7 @@ def _tensors_of_beginning(beginning: Beginning, given: Recording) -> Tensors:
     if recording.labels is not None and recording.labels is not given.labels:
         found["labels"] = torch.stack(recording.labels)
     if beginning.sure:
-        found["said"] = text("\n".join(f"{one.name}\n{one.sentence}" for one in beginning.sure))
-        found["sure"] = torch.tensor([one.number for one in beginning.sure], dtype=torch.float64)
+        found["sure"] = text(json.dumps([asdict(one) for one in beginning.sure]))
     return found
 
 
@@ -137,10 +144,7 @@ def _beginning_of(found: Tensors, recording: Recording) -> Beginning:
     x, y, z = found["up"].tolist()
     numbers: dict[str, Any] = {key: found[f"cameras.{key}"] for key in CAMERAS}
     cameras = replace(recording.cameras, **numbers)
-    sure: tuple[Sure, ...] = ()
-    if "sure" in found:
-        said = words(found["said"]).split("\n")
-        sure = tuple(map(Sure, said[::2], found["sure"].tolist(), said[1::2]))
+    sure = tuple(Sure(**one) for one in json.loads(words(found["sure"]))) if "sure" in found else ()
     labels = list(found["labels"]) if "labels" in found else recording.labels
     return Beginning(replace(recording, people=tuple(people), cameras=cameras, up=(x, y, z), labels=labels), sure)
 

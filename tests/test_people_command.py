@@ -29,6 +29,7 @@ from fieldcast.reconstruct.fitting.budget import FEWEST, MASKS, Trial, steps_wit
 from fieldcast.reconstruct.fitting.fit import Fitted, Plan
 from fieldcast.reconstruct.outputs.paths import around
 from fieldcast.reconstruct.outputs.reconstruction import Reconstruction, open_reconstruction, whose
+from fieldcast.reconstruct.poses.beginning import Beginning, Sure
 from fieldcast.reconstruct.recordings.files import read_recording, write_recording
 from fieldcast.reconstruct.recordings.recording import Person, Recording
 from fieldcast.reconstruct.remembering import Remembered, digest, identity_of
@@ -318,6 +319,27 @@ def test_steps_of_a_budget_are_kept(tmp_path: Path) -> None:
         Remembered.opened(tmp_path / "out", identity_of(recording, Plan(), 4.0, None), True, False)
 
 
+def test_how_people_begin_is_kept(tmp_path: Path) -> None:
+    true = truth()
+    plain = replace(true, people=(), labels=None)
+    sure = (Sure("ann", 0.8, "ann: seen, mostly"), Sure("bob", 0.25, "bob: a guess"))
+    found = Beginning(replace(true, up=(0.0, 0.6, 0.8)), sure)
+    known = identity_of(plain, Plan(), None, 2)
+    first = Remembered.opened(tmp_path / "out", known, resume=False, force=False)
+    first.begun(plain, lambda: found)
+
+    def never() -> Beginning:
+        raise AssertionError
+
+    again = Remembered.opened(tmp_path / "out", known, resume=True, force=False).begun(plain, never)
+    assert again.sure == sure and again.recording.up == pytest.approx((0.0, 0.6, 0.8))
+    assert again.recording.labels is not None and true.labels is not None
+    assert all(torch.equal(a, b) for a, b in zip(again.recording.labels, true.labels, strict=True))
+    for a, b in zip(again.recording.people, true.people, strict=True):
+        assert a.name == b.name and a.body.name == b.body.name
+        assert all(torch.equal(getattr(a, key), getattr(b, key)) for key in ("shape", "pose", "place", "present"))
+
+
 def test_a_free_camera_sees_everybody_all_around() -> None:
     cast = people()
     start = torch.tensor([0.0, 1.0, 4.0])
@@ -359,7 +381,8 @@ def broken(name: str, **changes: Any) -> None:
 
 
 def nobody() -> None:
-    write_recording(replace(truth(), labels=None, people=()), Path("nobody"))
+    still = truth().frames[0]
+    write_recording(replace(truth(), frames=[still] * FRAMES, labels=None, people=()), Path("nobody"))
 
 
 def fewer() -> None:
@@ -388,7 +411,7 @@ def there() -> None:
 
 
 MISTAKES = [
-    ("people", ["nobody", "out"], "expected at least one person with poses, found none", nobody),
+    ("people", ["nobody", "out"], "nobody: nobody moves before the background; give masks, keypoints or poses", nobody),
     ("missing", ["fewer", "out"], "expected 5 files, found 4; missing: images/0002.png", fewer),
     ("sizes", ["sizes", "out"], "0003.png: expected 64x64 pixels, as 0000.png has, found 64x66", other_size),
     ("length", ["short", "out"], "place: expected shape [5, 3] (frames, x y z), found [4, 3]", short),

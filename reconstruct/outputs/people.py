@@ -1,7 +1,7 @@
 """What is written of each person: an animated GLB, a mesh at rest with a texture, meshes of frames, the avatar itself.
 
 NAME.glb: the surface with its skeleton and all poses. NAME.rest.glb: the surface at rest, with the same texture.
-NAME.safetensors: the avatar at rest, a field that every verb opens.
+NAME.safetensors: the field of the person at rest, which every verb opens.
 """
 
 from __future__ import annotations

@@ -68,8 +68,5 @@ def open_reconstruction(folder: Path, progress: Progress = silent) -> Reconstruc
 
 
 def _avatars(folder: Path, recording: Recording) -> list[Avatar]:
-    found = []
-    for person, stem in zip(recording.people, stems(recording.people), strict=True):
-        file = folder / "people" / f"{stem}.safetensors"
-        found.append(open_avatar(file, person))
-    return found
+    named = zip(recording.people, stems(recording.people), strict=True)
+    return [open_avatar(folder / "people" / f"{stem}.safetensors", person) for person, stem in named]
