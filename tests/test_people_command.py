@@ -300,7 +300,7 @@ def test_another_input_is_another_digest() -> None:
 
 
 def test_a_budget_becomes_steps() -> None:
-    fitted = Fitted([], torch.zeros(1, 0, 1, 1), torch.zeros(1, 1, 3))
+    fitted = Fitted([], torch.zeros(1, 0, 1, 1), torch.zeros(1, 1, 1, 3))
     tried = Trial(begin=2.0, step=0.5, fitted=fitted)
     steps = steps_within(60.0, tried)
     assert MASKS * 2.0 + steps * 0.5 <= 60 < MASKS * 2.0 + (steps + 1) * 0.5

@@ -110,17 +110,28 @@ class Shell(Field):
         i, j, k = (self.spec.space.to_unit(x) * (shape - 1) + 0.5).long().unbind(-1)
         return self.coarse.reshape(-1)[(i * shape[1] + j) * shape[2] + k]
 
-    def slopes(self, count: int, generator: torch.Generator) -> Float[Tensor, " n"]:
-        """How much the offset changes along a metre, at random places near the surface, over about SHORT metres."""
+    def near(self, count: int, generator: torch.Generator) -> Float[Tensor, "n 3"]:
+        """Random places near the surface."""
         near = (self.coarse.abs() < 2 * SHORT).nonzero()
         index = torch.randint(max(len(near), 1), (min(count, len(near)),), generator=generator).to(near.device)
-        jitter, way = (f(len(index), 3, generator=generator).to(near.device) for f in (torch.rand, torch.randn))
-        u = (near[index] + jitter - 0.5) / (torch.tensor(self.coarse.shape, device=near.device) - 1)
-        x = self.spec.space.from_unit(u.clamp(0, 1))
-        ends = self.inner.logit(torch.cat([x, x + SHORT * way])).tanh() * LIMIT
-        here, there = ends.chunk(2)
-        slopes: Tensor = (there - here) / (SHORT * way.norm(dim=-1)).clamp_min(1e-4)
-        return slopes
+        jitter = torch.rand(len(index), 3, generator=generator).to(near.device)
+        last = torch.tensor(self.coarse.shape, device=near.device) - 1
+        return self.spec.space.from_unit(((near[index] + jitter - 0.5) / last).clamp(0, 1))
+
+    def offset(self, x: Float[Tensor, "n 3"]) -> Float[Tensor, " n"]:
+        """Metres by which the surface is outside of the template's."""
+        return LIMIT * torch.tanh(self.inner.logit(x))
+
+    def unevenness(
+        self, x: Float[Tensor, "n 3"], generator: torch.Generator
+    ) -> tuple[Float[Tensor, " n"], Float[Tensor, " n"]]:
+        """How much the offset changes along a metre, over about SHORT metres in random directions; and how many metres
+        it differs from that at the place's mirror image (bodies are symmetric about x = 0).
+        """
+        way = torch.randn(len(x), 3, generator=generator).to(x.device)
+        mirrored = x * x.new_tensor([-1.0, 1.0, 1.0])
+        here, there, opposite = self.offset(torch.cat([x, x + SHORT * way, mirrored])).chunk(3)
+        return (there - here) / (SHORT * way.norm(dim=-1)).clamp_min(1e-4), opposite - here
 
     def _distance(self, x: Float[Tensor, "n 3"], offset: Float[Tensor, " n"]) -> Float[Tensor, " n"]:
         return trilinear(self.template, self.spec.space.to_unit(x)) - LIMIT * torch.tanh(offset)

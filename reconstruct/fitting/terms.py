@@ -23,6 +23,7 @@ MASKS = 0.2  # of shares of pixels, beside colours
 BENDS, TURNS = 20.0, 1.0  # of second differences of places and of poses
 FAR = 5e-4  # of leaving the poses and the shape that were given
 EVEN, PLACES = 0.05, 512  # of squared slopes of offsets, at so many places near a surface: else it is rough
+MIRROR = 20.0  # of squared metres by which offsets differ from left to right: a camera sees mostly one side
 ORDER, APART = 0.1, 10.0  # of metres in the wrong order; of square metres inside of others
 POINTS = 512  # vertices of somebody that are looked for in others
 MISSED = 1e-3  # of a ray: less than this of somebody has no depth
@@ -38,8 +39,10 @@ def seen_loss(
 
 
 def roughness(avatar: Avatar, generator: torch.Generator) -> Tensor:
-    """How much the surface's distance from the body changes from place to place."""
-    return EVEN * avatar.shell.slopes(PLACES, generator).square().mean()
+    """How much the surface's distance from the body changes from place to place, and from left to right."""
+    x = avatar.shell.near(PLACES, generator)
+    slope, lopsided = avatar.shell.unevenness(x, generator)
+    return EVEN * slope.square().mean() + MIRROR * lopsided.square().mean()
 
 
 def near_given(avatar: Avatar) -> Tensor:
