@@ -29,6 +29,7 @@ from fieldcast.errors import InputError
 @click.option("--keypoints", type=click.Path(path_type=Path), help="Begin with these: COCO's JSON, OpenPose's folder.")
 @click.option("--background", type=click.Path(path_type=Path), help="A field file of what is behind people.")
 @click.option("--meshes", metavar="SUFFIX", help="Also a mesh of everybody in every frame: ply, obj or glb.")
+@click.option("--from", "folder", type=click.Path(path_type=Path), help="Masks, or the weights of sam: a folder.")
 @options.DOWNSCALE
 @options.OUTSIDE
 @options.SEED
@@ -78,7 +79,7 @@ def _job(asked: dict[str, Any], scene: Path | None) -> Any:
     if asked["steps"] is not None and asked["budget"] is not None:
         raise InputError("expected --steps or --budget, found both")
     steps = {} if asked["steps"] is None else {"steps": asked["steps"]}
-    plan = Plan(**{key: asked[key] for key in ("segmenter", "recipe", "seed", "background")}, **steps)
+    plan = Plan(**{key: asked[key] for key in ("segmenter", "folder", "recipe", "seed", "background")}, **steps)
     truth = scene if scene is not None and (scene / "truth" / "scene.json").is_file() else None
     same = {key: asked[key] for key in ("people", "meshes", "resume", "force")}
     return Job(plan, asked["budget"], truth=truth, **same)

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from fieldcast.errors import InputError
+from fieldcast.fields.files import open_field
 from fieldcast.fields.files.atomic import atomic_folder, check_folder_writable
 from fieldcast.fields.progress import Progress, silent
 from fieldcast.reconstruct.evaluation.folders import MEASURED, measured
@@ -105,6 +106,11 @@ def check_job(job: Job) -> None:
         raise InputError(f"recipe {job.plan.recipe}: expected one of {', '.join(RECIPES)}")
     if job.plan.segmenter not in SEGMENTERS:
         raise InputError(f"segmenter {job.plan.segmenter}: expected one of {', '.join(SEGMENTERS)}")
+    if job.plan.folder is not None and not job.plan.folder.is_dir():
+        found = "a file" if job.plan.folder.exists() else "nothing"
+        raise InputError(f"{job.plan.folder}: expected a folder of masks or of weights, found {found}")
+    if job.plan.background is not None:
+        open_field(job.plan.background)
 
 
 def _begun(recording: Recording, job: Job, progress: Progress) -> Beginning:

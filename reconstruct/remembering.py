@@ -97,7 +97,7 @@ def identity_of(
 
 def settings_of(plan: Plan) -> dict[str, Any]:
     """A plan as JSON can hold it."""
-    return {**asdict(plan), "background": None if plan.background is None else str(plan.background)}
+    return {key: str(value) if isinstance(value, Path) else value for key, value in asdict(plan).items()}
 
 
 def digest(recording: Recording, keypoints: Keypoints | None = None) -> str:

@@ -21,7 +21,9 @@ from fieldcast.cli import cli
 from fieldcast.console import main_guard
 from fieldcast.errors import InputError
 from fieldcast.fields.cameras import Cameras, look_at, pinhole
+from fieldcast.fields.files import open_field
 from fieldcast.fields.mesh import Mesh
+from fieldcast.fields.rendering.images import render
 from fieldcast.fields.scenes.mesh import Caster
 from fieldcast.reconstruct.avatars.rendering import Rendering
 from fieldcast.reconstruct.bodies.capsules import capsules
@@ -200,6 +202,17 @@ def test_metrics_are_of_the_pictures_that_are_there(made: Path, opened: Reconstr
     assert metrics["seen"]["psnr_db"] == pytest.approx(sum(errors) / FRAMES, abs=0.05)  # the background has 8 bits
     assert 0.5 < metrics["seen"]["mask_agreement"] <= 1
     assert "truth" not in metrics
+
+
+def test_a_frame_is_a_field_in_a_file(made: Path, opened: Reconstruction, folder: Path, capsys: Captured) -> None:
+    assert main_guard(cli, ["reconstruct", "frame", str(made / "people"), "2", "frame.safetensors", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["people"] == ["ann", "bob"]
+    seen = next(iter(render(open_field(Path("frame.safetensors")), opened.recording.cameras[[2]]))).opacity
+    assert float((seen - opened.rendered(2).opacity.sum(-1)).abs().mean()) < 0.02
+    assert open_field(made / "people" / "people" / "ann.safetensors").spec.kind == "shell"
+    assert main_guard(cli, ["reconstruct", "frame", str(made / "people"), "99", "other.safetensors"]) == 2
+    assert f"frame: expected 0 to {FRAMES - 1}, found 99" in capsys.readouterr().err
+    assert not Path("other.safetensors").exists()
 
 
 def off(recording: Recording) -> float:
@@ -424,6 +437,13 @@ MISTAKES = [
     ("steps", ["pair", "out", "--steps", "0"], "steps: expected 1 or more, found 0", None),
     ("count", ["pair", "out", "--people", "3"], "people: expected 3, found the poses of 2", None),
     ("segmenter", ["pair", "out", "--segmenter", "eye"], "segmenter eye: expected one of masks, grabcut", None),
+    (
+        "from",
+        ["pair", "out", "--segmenter", "masks", "--from", "no"],
+        "no: expected a folder of masks or of weights, found nothing",
+        None,
+    ),
+    ("background", ["pair", "out", "--background", "no.safetensors"], "no.safetensors", None),
     ("recipe", ["pair", "out", "--recipe", "slow"], "recipe slow: expected one of fast, paper", None),
     ("meshes", ["pair", "out", "--meshes", "stl"], "expected the name of a mesh, which ends in", None),
     ("itself", ["pair", "pair", "--force"], "pair: expected another folder than that of the input", None),

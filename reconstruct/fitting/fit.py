@@ -51,8 +51,8 @@ WATCHED = 60.0  # seconds
 
 @dataclass(frozen=True)
 class Plan:
-    """steps: of training. segmenter: as `open_segmenter` takes it. recipe: fast or paper. background: a field file of
-    what is behind people, in the recording's world; None: it is learned.
+    """steps: of training. segmenter, folder: as `open_segmenter` takes them. recipe: fast or paper. background: a field
+    file of what is behind people, in the recording's world; None: it is learned.
 
     Each of these can be left out: moving: poses and shapes are learned; asking: masks are asked for anew; confident:
     surfaces are learned from frames in which bodies and masks agree, at first; ordered: people stand in the order of
@@ -61,6 +61,7 @@ class Plan:
 
     steps: int = 4000
     segmenter: str = "grabcut"
+    folder: Path | None = None
     recipe: str = FAST
     seed: int = 0
     background: Path | None = None
@@ -154,7 +155,7 @@ class _Run:
         self.recording, self.avatars, self.plan, self.recipe, self.watch = recording, avatars, plan, recipe, watch
         self.behind = behind_of(recording, plan.background, plan.seed, progress)
         told = None if self.behind is None else self.behind.told
-        self.segmenter = open_segmenter(plan.segmenter, recording, seed=plan.seed, behind=told)
+        self.segmenter = open_segmenter(plan.segmenter, recording, plan.folder, seed=plan.seed, behind=told)
         self.asked = {round(part * plan.steps) for part in (ASKED if plan.moving and plan.asking else ())}
         self.next, self.watched = 0, time.monotonic()
         masks = self._masks()
