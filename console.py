@@ -247,20 +247,32 @@ class Terminated(BaseException):
 
 
 @contextmanager
-def _signals_as_exceptions() -> Iterator[None]:
-    """SIGTERM and SIGHUP raise `Terminated`; a signal that is ignored, as under nohup, stays ignored."""
+def _signals_as_exceptions() -> Iterator[list[BaseException]]:
+    """SIGTERM and SIGHUP raise `Terminated`, and SIGINT KeyboardInterrupt as ever; a signal that is ignored, as under
+    nohup, stays ignored. What was raised is told: where others call back into Python, as compilers do, exceptions are
+    lost, and what comes of that is an error of its own.
+    """
+    raised: list[BaseException] = []
 
     def end(number: int, frame: FrameType | None) -> None:
-        raise Terminated(number)
+        raised.append(KeyboardInterrupt() if number == signal.SIGINT else Terminated(number))
+        raise raised[-1]
 
-    caught = [s for s in (signal.SIGTERM, signal.SIGHUP) if signal.getsignal(s) is signal.SIG_DFL]
+    def lost(what: sys.UnraisableHookArgs) -> None:
+        if what.exc_value not in raised:
+            report(what)
+
+    usual = {signal.SIGTERM: signal.SIG_DFL, signal.SIGHUP: signal.SIG_DFL, signal.SIGINT: signal.default_int_handler}
+    caught = [number for number, handler in usual.items() if signal.getsignal(number) is handler]
     for number in caught:
         signal.signal(number, end)
+    report, sys.unraisablehook = sys.unraisablehook, lost
     try:
-        yield
+        yield raised
     finally:
+        sys.unraisablehook = report
         for number in caught:
-            signal.signal(number, signal.SIG_DFL)
+            signal.signal(number, usual[number])
 
 
 def run(main: Callable[[], int | None], debug: bool = False) -> int:
@@ -268,8 +280,9 @@ def run(main: Callable[[], int | None], debug: bool = False) -> int:
 
     debug: shows the traceback too.
     """
+    raised: list[BaseException] = []
     try:
-        with _signals_as_exceptions():
+        with _signals_as_exceptions() as raised:
             code = main() or 0
             sys.stdout.flush()
             return code
@@ -277,13 +290,17 @@ def run(main: Callable[[], int | None], debug: bool = False) -> int:
         _discard_stdout()
         return 1
     except (KeyboardInterrupt, click.Abort, Terminated) as error:
-        text, code = ("interrupted", 130) if not isinstance(error, Terminated) else (str(error), error.exit_code)
+        text, code = _interrupted(error)
     except Exception as error:
         if debug:
             traceback.print_exc()
-        text, code = explain(error)
+        text, code = _interrupted(raised[-1]) if raised else explain(error)
     click.echo(f"fieldcast: {text}", err=True)
     return code
+
+
+def _interrupted(error: BaseException) -> tuple[str, int]:
+    return (str(error), error.exit_code) if isinstance(error, Terminated) else ("interrupted", 130)
 
 
 def explain(error: Exception) -> tuple[str, int]:

@@ -37,7 +37,7 @@ RUNS: dict[str, dict[str, Any]] = {
     "with confidence": {"confident": True},
     "with order, apart": {"ordered": True},
     "not smooth": {"smooth": False},
-    "no floor": {"floor": False},
+    "on one floor": {"floor": True},
     "true poses": {"moving": False},
     "paper": {"recipe": "paper"},
 }

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import sys
+from contextlib import suppress
 
 import click
 
@@ -25,6 +27,9 @@ class Ordered(click.Group):
         return list(self.commands)
 
 
+INTERRUPTED = (129, 130, 143)  # by SIGHUP, Ctrl-C and SIGTERM
+
+
 @click.group(cls=Ordered, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="fieldcast")
 def cli() -> None:
@@ -45,6 +50,16 @@ for command in (fit, convert, edit, morph, reconstruct, evaluate, compare, rende
 
 
 def main() -> None:
-    """The console script."""
+    """The console script.
+
+    Python waits for threads when it ends, and one that compiles kernels may wait for a lock that the interrupted one
+    held and will never give back: work that was interrupted ends at once.
+    """
     prepare()
-    sys.exit(main_guard(cli))
+    code = main_guard(cli)
+    if code in INTERRUPTED:
+        for stream in (sys.stdout, sys.stderr):
+            with suppress(OSError, ValueError):
+                stream.flush()
+        os._exit(code)
+    sys.exit(code)

@@ -541,7 +541,8 @@ def test_the_report_is_plain_json(tmp_path: Path) -> None:
     write_report(made, tmp_path / "report.json")
     told = json.loads((tmp_path / "report.json").read_text())
     assert told["people"] == [{"name": "ann", "frames_present": 5, "vertices": 100, "faces": 196,
-                               "rig": {"vertices": 2, "mean_share": 0.001, "most_share": 0.02}}]  # fmt: skip
+                               "rig": {"vertices": 2, "mean_share": 0.001, "most_share": 0.02},
+                               "begun": None, "sure": None}]  # fmt: skip
     assert told["metrics"] == {"psnr_db": None} and told["seconds"] == {"poses": 1.5} and told["width_px"] == 320
     with pytest.raises(InputError, match="use --force"):
         write_report(made, tmp_path / "report.json")

@@ -70,7 +70,7 @@ class Plan:
     confident: bool = False
     ordered: bool = False
     smooth: bool = True
-    floor: bool = True
+    floor: bool = False
 
 
 @dataclass(frozen=True, eq=False)
