@@ -262,7 +262,11 @@ def _signals_as_exceptions() -> Iterator[list[BaseException]]:
         if what.exc_value not in raised:
             report(what)
 
-    usual = {signal.SIGTERM: signal.SIG_DFL, signal.SIGHUP: signal.SIG_DFL, signal.SIGINT: signal.default_int_handler}
+    usual: dict[signal.Signals, Any] = {
+        signal.SIGTERM: signal.SIG_DFL,
+        signal.SIGHUP: signal.SIG_DFL,
+        signal.SIGINT: signal.default_int_handler,
+    }
     caught = [number for number, handler in usual.items() if signal.getsignal(number) is handler]
     for number in caught:
         signal.signal(number, end)
