@@ -19,7 +19,7 @@ from fieldcast.reconstruct.fitting.pixels import Batch
 from fieldcast.reconstruct.fitting.smoothness import bends
 from fieldcast.reconstruct.recordings.recording import Person
 
-MASKS = 0.2  # of shares of pixels, beside colours
+MASKS = 1.0  # of shares of pixels, beside colours
 BENDS, TURNS = 20.0, 1.0  # of second differences of places and of poses
 FAR = 5e-4  # of leaving the poses and the shape that were given
 EVEN, PLACES = 0.05, 512  # of squared slopes of offsets, at so many places near a surface: else it is rough
