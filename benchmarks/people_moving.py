@@ -23,9 +23,9 @@ from torch import Tensor
 
 import fieldcast
 from fieldcast.fields.files.images import save_png
+from fieldcast.reconstruct.avatars.rendering import rendered
 from fieldcast.reconstruct.fitting.behind import behind_of
 from fieldcast.reconstruct.fitting.fit import Plan, fit_people
-from fieldcast.reconstruct.fitting.looking import look_at_frame
 from fieldcast.reconstruct.fitting.masks import who_is_where
 from fieldcast.reconstruct.poses.smoothing import smoothed
 from fieldcast.reconstruct.recordings.files import read_recording
@@ -119,18 +119,18 @@ def main() -> None:
     before = seconds()
     fitted = fit_people(begun, Plan(options.steps, background=options.background))
     print(f"people, {options.steps} steps, and the background: {seconds() - before:.0f} CPU seconds")
-    assert fitted.backdrop is not None
-    looks = [look_at_frame(fitted.avatars, fitted.backdrop, t, given.cameras, t) for t in range(len(given))]
+    looks = [rendered(fitted.avatars, given.cameras, t, t) for t in range(len(given))]
+    pictures = torch.stack([look.over(behind) for look, behind in zip(looks, fitted.behind, strict=True)])
     labels = torch.stack([look.labels for look in looks])
     masks = [masks_of(x, len(given.people)) for x in (labels, torch.stack(truth.recording.labels or []))]
     print(f"mask IoU of what was fitted: {agreement(*masks).mean()['iou']:.3f}")
     frames = torch.stack(given.frames).float() / 255
-    off = torch.stack([look.rgb for look in looks]) - frames
+    off = pictures - frames
     print(f"whole pictures: {psnr(off):.1f} dB, people {psnr(off[masks[1].any(1)]):.1f} dB")
     if options.pictures:
         options.pictures.mkdir(parents=True, exist_ok=True)
         for t in range(0, len(given), 5):
-            row = torch.cat([frames[t], looks[t].rgb, fitted.behind[t]], 1)
+            row = torch.cat([frames[t], pictures[t], fitted.behind[t]], 1)
             save_png(row, options.pictures / f"{t:04d}.png", True)
     print(f"\n{measure.machine()}")
 

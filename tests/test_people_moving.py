@@ -21,12 +21,12 @@ from fieldcast.fields.scenes.mesh import Caster
 from fieldcast.reconstruct.avatars.avatar import Avatar
 from fieldcast.reconstruct.avatars.people import look_at_people
 from fieldcast.reconstruct.avatars.rays import near_person
+from fieldcast.reconstruct.avatars.rendering import rendered
 from fieldcast.reconstruct.bodies.capsules import capsules
 from fieldcast.reconstruct.fitting import fit as fitting
 from fieldcast.reconstruct.fitting import room
-from fieldcast.reconstruct.fitting.behind import Behind, behind_of, rendered, still
+from fieldcast.reconstruct.fitting.behind import Behind, behind_of, field_behind, still
 from fieldcast.reconstruct.fitting.fit import Fitted, Plan, fit_people
-from fieldcast.reconstruct.fitting.looking import look_at_frame
 from fieldcast.reconstruct.fitting.masks import who_is_where
 from fieldcast.reconstruct.fitting.pixels import People
 from fieldcast.reconstruct.fitting.recipes import small_planes
@@ -109,7 +109,7 @@ def behind(moving: Recording) -> Behind:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(KINDS["hashgrid"], "points_per_step", 1 << 12)
         empty = empty_pixels(moving)
-        return rendered(moving, fit_room(moving, empty, steps=150), empty)
+        return field_behind(moving, fit_room(moving, empty, steps=150), empty)
 
 
 def psnr(off: Tensor) -> float:
@@ -224,13 +224,12 @@ def test_people_are_fitted_before_a_moving_camera(moving: Recording, monkeypatch
     fitted = fit_people(replace(moving, labels=None), Plan(steps=4))
     assert fitted.backdrop is not None and fitted.backdrop.field is not None
     assert fitted.behind.shape == (FRAMES, SIZE, SIZE, 3) and torch.equal(fitted.behind, fitted.backdrop.color)
-    look = look_at_frame(fitted.avatars, fitted.backdrop, 3, moving.cameras, 3)
-    assert look.rgb.shape == (SIZE, SIZE, 3) and bool(look.rgb.isfinite().all())
-    nobody = look.opacity.sum(0) == 0
-    assert torch.allclose(look.rgb[nobody], fitted.behind[3][nobody], atol=1e-4)
+    seen = rendered(fitted.avatars, moving.cameras, 3, 3)
+    picture = seen.over(fitted.backdrop.picture(moving.cameras, 3))
+    nobody = seen.opacity.sum(-1) == 0
+    assert torch.allclose(picture[nobody], fitted.behind[3][nobody], atol=1e-4) and bool(picture.isfinite().all())
     mask = masks_of(torch.stack(moving.labels or []), 2)[3].any(0)
-    assert float(agreement((look.labels > 0)[None], mask[None]).iou) > 0.7
-    assert bool((look.depth.isfinite() == (look.opacity.sum(0) > 0.5)).all())
+    assert float(agreement((seen.labels > 0)[None], mask[None]).iou) > 0.7
 
 
 def absent(recording: Recording, garbage: float) -> Recording:

@@ -28,6 +28,7 @@ from fieldcast.reconstruct.recordings.recording import Recording
 from fieldcast.reconstruct.segments.background import background_of
 from fieldcast.reconstruct.segments.backgrounds import Backgrounds
 
+LOT = 1 << 13  # rays at a time, which bounds the memory
 FRONT = 0.1  # of a direction's length must be along the view for it to be looked up in a picture
 
 
@@ -53,6 +54,13 @@ class Behind:
             return shading(self.field)(rays).rgb
         return _far_away(self.color[0], self.cameras, rays)
 
+    def picture(self, cameras: Cameras, index: int) -> Float[Tensor, "h w 3"]:
+        """What a camera anywhere sees, of the recording's or of a path of its own."""
+        width, height = cameras.size[index].tolist()
+        rays = cameras.image_rays(index)
+        lots = range(0, len(rays), LOT)
+        return torch.cat([self.seen(rays[slice(i, i + LOT)]) for i in lots]).reshape(height, width, 3)
+
 
 def behind_of(
     recording: Recording, file: Path | None = None, seed: int = 0, progress: Progress = silent
@@ -65,9 +73,9 @@ def behind_of(
         return None
     empty = empty_pixels(recording)
     if file is None:
-        return rendered(recording, fit_room(recording, empty, seed=seed, progress=progress), empty, progress)
+        return field_behind(recording, fit_room(recording, empty, seed=seed, progress=progress), empty, progress)
     field = open_field(file)
-    found = rendered(recording, field, empty, progress)
+    found = field_behind(recording, field, empty, progress)
     _check_likeness(recording, found, empty, file)
     return found
 
@@ -80,7 +88,9 @@ def still(recording: Recording, there: Bool[Tensor, "t h w"]) -> Behind:
     return Behind(recording.cameras[[0]], torch.where(known[..., None], color, mean)[None])
 
 
-def rendered(recording: Recording, field: Field, empty: Bool[Tensor, "t h w"], progress: Progress = silent) -> Behind:
+def field_behind(
+    recording: Recording, field: Field, empty: Bool[Tensor, "t h w"], progress: Progress = silent
+) -> Behind:
     """What the recording's cameras see of a field. empty: where nobody is."""
     cameras = recording.cameras[[0]] if recording.static else recording.cameras
     color, known = [], []

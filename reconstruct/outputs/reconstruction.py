@@ -39,8 +39,7 @@ class Reconstruction:
         """What was fitted to a recording."""
         people = tuple(avatar.person for avatar in fitted.avatars)
         labels = [whose(shares) for shares in fitted.shares]
-        behind = fitted.behind if fitted.behind.ndim == 4 else fitted.behind[None]
-        return Reconstruction(replace(recording, people=people, labels=labels), fitted.avatars, behind)
+        return Reconstruction(replace(recording, people=people, labels=labels), fitted.avatars, fitted.behind)
 
     def background(self, frame: int) -> Float[Tensor, "h w 3"]:
         """What is behind people in a frame."""
