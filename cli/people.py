@@ -64,7 +64,7 @@ def run(
         for line in recording.warnings:
             console.say(f"note: {line}")
         known = read_keypoints(keypoints, len(recording)) if keypoints else None
-        report = reconstruct(recording, out, replace(job, keypoints=known), progress)
+        report = reconstruct(recording, out, replace(job, keypoints=known), progress, console.say)
     if console.json:
         console.emit_json(report.to_json())
     else:

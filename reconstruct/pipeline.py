@@ -9,6 +9,7 @@ from __future__ import annotations
 import shutil
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -72,8 +73,17 @@ class _Clock:
         self.seconds[name] = round(self.elapsed - sum(self.seconds.values()), 1)
 
 
-def reconstruct(recording: Recording, out: Path, job: Job | None = None, progress: Progress = silent) -> Report:
-    """Makes the folder `out`, whole or not at all, and tells what its report.json does."""
+def reconstruct(
+    recording: Recording,
+    out: Path,
+    job: Job | None = None,
+    progress: Progress = silent,
+    say: Callable[[str], None] | None = None,
+) -> Report:
+    """Makes the folder `out`, whole or not at all, and tells what its report.json does.
+
+    say: is told how sure it is where people begin, before what takes long.
+    """
     job, clock = job or Job(), _Clock()
     check_job(job)
     check_folder_writable(out, job.force)
@@ -81,6 +91,9 @@ def reconstruct(recording: Recording, out: Path, job: Job | None = None, progres
     memory = Remembered.opened(out, identity, job.resume, job.force)
     beginning = memory.begun(recording, lambda: _begun(recording, job, progress))
     start = beginning.recording
+    if say:
+        for one in beginning.sure:
+            say(one.sentence)
     clock.lap("poses")
     plan = job.plan
     if job.minutes is not None:

@@ -31,6 +31,7 @@ from fieldcast.reconstruct.fitting.budget import FEWEST, MASKS, Trial, steps_wit
 from fieldcast.reconstruct.fitting.fit import Fitted, Plan
 from fieldcast.reconstruct.outputs.paths import around
 from fieldcast.reconstruct.outputs.reconstruction import Reconstruction, open_reconstruction, whose
+from fieldcast.reconstruct.pipeline import reconstruct
 from fieldcast.reconstruct.poses.beginning import Beginning, Sure
 from fieldcast.reconstruct.recordings.files import read_recording, write_recording
 from fieldcast.reconstruct.recordings.recording import Person, Recording
@@ -331,6 +332,19 @@ def test_steps_of_a_budget_are_kept(tmp_path: Path) -> None:
     assert again.steps(lambda: 456) == 123
     with pytest.raises(InputError, match="another budget"):
         Remembered.opened(tmp_path / "out", identity_of(recording, Plan(), 4.0, None), True, False)
+
+
+def test_how_sure_it_is_is_said_before_what_takes_long(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fit(*_: Any) -> Any:
+        raise InputError("what takes long")
+
+    sure = (Sure("ann", 0.2, "ann: not to be relied on"),)
+    monkeypatch.setattr("fieldcast.reconstruct.pipeline.begun", lambda *_: Beginning(truth(), sure))
+    monkeypatch.setattr("fieldcast.reconstruct.pipeline.fit_people", fit)
+    said: list[str] = []
+    with pytest.raises(InputError, match="what takes long"):
+        reconstruct(replace(truth(), people=()), tmp_path / "out", say=said.append)
+    assert said == ["ann: not to be relied on"]
 
 
 def test_how_people_begin_is_kept(tmp_path: Path) -> None:
