@@ -16,7 +16,7 @@ from fieldcast.cli.installation import demo, doctor
 from fieldcast.cli.morphing import morph
 from fieldcast.cli.reconstruction import reconstruct
 from fieldcast.cli.rendering import render
-from fieldcast.console import main_guard
+from fieldcast.endings import main_guard
 from fieldcast.process import prepare
 
 

@@ -11,7 +11,8 @@ from typing import Any
 import click
 
 from fieldcast.cli import options
-from fieldcast.console import Console, Terminated
+from fieldcast.console import Console
+from fieldcast.endings import Terminated
 from fieldcast.errors import InputError
 
 

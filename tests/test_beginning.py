@@ -14,7 +14,7 @@ from PIL import Image
 from torch import Tensor
 
 from fieldcast.cli.recording import check as command
-from fieldcast.console import main_guard
+from fieldcast.endings import main_guard
 from fieldcast.errors import InputError
 from fieldcast.fields.cameras import Cameras, look_at, pinhole
 from fieldcast.reconstruct.bodies.body import Body

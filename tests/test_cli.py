@@ -23,9 +23,9 @@ from PIL import Image
 import fieldcast
 from fieldcast.cli import arguments, cli, options
 from fieldcast.cli.reconstruction import reconstruct
-from fieldcast.console import main_guard
 from fieldcast.distill import RECIPES
 from fieldcast.distill.steering import FIRST
+from fieldcast.endings import main_guard
 from fieldcast.errors import InputError
 from fieldcast.fields import KINDS, Cameras, Field, Space, build, default_spec, training
 from fieldcast.fields.cameras import orbit

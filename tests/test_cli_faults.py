@@ -23,7 +23,7 @@ from safetensors.torch import load_file, save_file
 
 import fieldcast
 from fieldcast.cli import cli
-from fieldcast.console import main_guard, run
+from fieldcast.endings import main_guard, run
 from fieldcast.fields import build, default_spec
 from fieldcast.fields.files.tensors import read_meta
 

@@ -18,7 +18,7 @@ import trimesh
 from PIL import Image
 
 from fieldcast.cli import cli
-from fieldcast.console import main_guard
+from fieldcast.endings import main_guard
 from fieldcast.errors import InputError
 from fieldcast.fields.cameras import Cameras, look_at, pinhole
 from fieldcast.fields.files import open_field

@@ -17,9 +17,9 @@ from torch import Tensor
 
 import fieldcast
 from fieldcast.cli import cli
-from fieldcast.console import main_guard
 from fieldcast.distill import Edits
 from fieldcast.distill.convert import student_spec
+from fieldcast.endings import main_guard
 from fieldcast.errors import InputError
 from fieldcast.fields import KINDS, Box, Field, build, default_spec
 from fieldcast.fields.cameras import Cameras, look_at, pinhole

@@ -15,7 +15,7 @@ from PIL import Image
 from torch import Tensor
 
 from fieldcast.cli.recording import check as command
-from fieldcast.console import main_guard
+from fieldcast.endings import main_guard
 from fieldcast.fields.cameras import Cameras
 from fieldcast.reconstruct.bodies import reading as bodies
 from fieldcast.reconstruct.bodies.body import Body
