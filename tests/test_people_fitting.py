@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -82,7 +83,7 @@ def fitted(truth: Recording) -> Fitted:
 
 def test_people_end_nearer_to_where_they_are(truth: Recording, fitted: Fitted) -> None:
     given = off(list(displaced(truth).people), truth)
-    assert off([avatar.person for avatar in fitted.avatars], truth) < 0.65 * given
+    assert off([avatar.person for avatar in fitted.avatars], truth) < 0.6 * given
 
 
 def test_opacities_of_people_are_where_they_are_seen(truth: Recording, fitted: Fitted) -> None:
@@ -270,9 +271,19 @@ def test_people_in_each_other_are_pushed_apart(truth: Recording) -> None:
     assert apart_loss(apart, 0, torch.Generator().manual_seed(0)).item() == 0
 
 
-def test_the_recipe_of_the_paper_learns_a_network_from_97_samples_a_ray(truth: Recording) -> None:
-    fitted = fit_people(displaced(truth), Plan(steps=1, recipe="paper", moving=False))
-    assert [avatar.shell.inner.spec.kind for avatar in fitted.avatars] == ["mlp", "mlp"]
+def test_the_recipe_of_the_paper_learns_a_network_from_97_samples_a_ray(
+    truth: Recording, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[int | None] = []
+
+    def seen(*given: Any, count: int | None = None, **named: Any) -> Any:
+        asked.append(count)
+        return look_at_people(*given, count=count, **named)
+
+    monkeypatch.setattr("fieldcast.reconstruct.fitting.terms.look_at_people", seen)
+    alone = replace(displaced(truth), people=displaced(truth).people[:1])
+    (avatar,) = fit_people(alone, Plan(steps=1, recipe="paper", moving=False)).avatars
+    assert avatar.shell.inner.spec.kind == "mlp" and asked == [97]
 
 
 def test_many_samples_that_are_all_asked_see_what_few_see(truth: Recording) -> None:

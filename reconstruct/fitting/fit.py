@@ -39,7 +39,7 @@ from fieldcast.reconstruct.recordings.recording import Recording
 from fieldcast.reconstruct.segments.segmenter import open_segmenter
 
 POSE, PLACE, SHAPE = 3e-3, 1.5e-3, 1e-2  # learning rates at first, of runs of at most STEADY steps
-STEADY = 2500  # longer ones move poses as far, not farther: they drift, mostly away from the camera
+STEADY = 2500  # longer ones move poses as far, not farther: they drift, in depth above all
 FALL = 0.07  # what is left of rates at the end
 WIDE, SHARP, SHARPENED = 0.02, 0.004, 0.75  # metres: beta at first, and from this part of the steps on
 ASKED = (0.2, 0.5)  # parts of the steps after which masks are asked for anew

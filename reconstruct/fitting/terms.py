@@ -32,7 +32,7 @@ MISSED = 1e-3  # of a ray: less than this of somebody has no depth
 def seen_loss(
     avatars: Sequence[Avatar], batch: Batch, generator: torch.Generator, moving: bool, count: int | None = None
 ) -> Tensor:
-    """How far what is seen is from the pictures and the masks (L1, MultiPly's eq. 10 and 11)."""
+    """How far what is seen is from the pictures and the masks (L1, as MultiPly)."""
     layers = look_at_people(avatars, batch.rays, batch.frame, generator, moving=moving, count=count)
     color = layers.rgb + layers.transmittance[:, None] * batch.behind
     return (color - batch.rgb).abs().mean() + MASKS * (layers.opacity - batch.shares).abs().mean()
@@ -64,7 +64,7 @@ def smoothness(avatar: Avatar) -> Tensor:
 def order_loss(avatars: Sequence[Avatar], batch: Batch, believed: Int64[Tensor, " r"]) -> Tensor:
     """How much farther who is seen is than who is believed to stand before, where that is so.
 
-    After MultiPly's eq. 13, whose log(1 + exp(.)) goes on pushing people who are in the right order: bodies that are
+    MultiPly has log(1 + exp(.)) of it, which goes on pushing people who are in the right order: bodies that are
     displaced to the side contest pixels too, and depths got worse. believed: the number of the person whom bodies have
     in front, where the masks show another.
     """
@@ -85,7 +85,7 @@ def _depth(avatar: Avatar, rays: Rays, frame: Int64[Tensor, " r"]) -> Float[Tens
 
 
 def apart_loss(avatars: Sequence[Avatar], frame: int, generator: torch.Generator) -> Tensor:
-    """How deep vertices of people are inside of others (eq. 14), by the distances to their bodies."""
+    """How deep vertices of people are inside of others (as MultiPly), by the distances to their bodies."""
     total = avatars[0].place.new_zeros(())
     present = [avatar for avatar in avatars if bool(avatar.known.present[frame])]
     for a in present:
