@@ -1,30 +1,22 @@
-"""The terminal: data on stdout, talk and progress on stderr, every error one line, and the exit codes.
-
-    0 done    1 failed    2 the user's input is wrong    130 interrupted (128 + the signal's number)
+"""The terminal: data on stdout, talk and progress on stderr.
 
 Only the command line uses this; the library never prints. Nothing heavy is imported here, so that `--help` is quick.
 """
 
 from __future__ import annotations
 
-import errno
 import json
 import math
 import os
-import signal
 import sys
 import time
-import traceback
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 import click
-
-from fieldcast.errors import FieldcastError
 
 if TYPE_CHECKING:
     from rich.progress import Progress as Bar
@@ -233,105 +225,3 @@ def _start_bar(title: str) -> Bar:
     bar.add_task(title, status="")
     bar.start()
     return bar
-
-
-# --- errors
-
-
-class Terminated(BaseException):
-    """The process was asked to end: raised like Ctrl-C, so that half-written files are removed on the way out."""
-
-    def __init__(self, number: int) -> None:
-        super().__init__(f"ended by {signal.Signals(number).name}")
-        self.exit_code = 128 + number
-
-
-@contextmanager
-def _signals_as_exceptions() -> Iterator[None]:
-    """SIGTERM and SIGHUP raise `Terminated`; a signal that is ignored, as under nohup, stays ignored."""
-
-    def end(number: int, frame: FrameType | None) -> None:
-        raise Terminated(number)
-
-    caught = [s for s in (signal.SIGTERM, signal.SIGHUP) if signal.getsignal(s) is signal.SIG_DFL]
-    for number in caught:
-        signal.signal(number, end)
-    try:
-        yield
-    finally:
-        for number in caught:
-            signal.signal(number, signal.SIG_DFL)
-
-
-def run(main: Callable[[], int | None], debug: bool = False) -> int:
-    """Calls `main` and turns whatever ends it into one line on stderr and an exit code.
-
-    debug: shows the traceback too.
-    """
-    try:
-        with _signals_as_exceptions():
-            code = main() or 0
-            sys.stdout.flush()
-            return code
-    except BrokenPipeError:  # the reader has seen enough, as `head` does
-        _discard_stdout()
-        return 1
-    except (KeyboardInterrupt, click.Abort, Terminated) as error:
-        text, code = ("interrupted", 130) if not isinstance(error, Terminated) else (str(error), error.exit_code)
-    except Exception as error:
-        if debug:
-            traceback.print_exc()
-        text, code = explain(error)
-    click.echo(f"fieldcast: {text}", err=True)
-    return code
-
-
-def explain(error: Exception) -> tuple[str, int]:
-    """One line about an error, and the exit code that it stands for."""
-    text = one_line(error)
-    if isinstance(error, FieldcastError):
-        return text, error.exit_code
-    if _out_of_memory(error):
-        return f"out of memory: {text or 'no more to be had'}; try a smaller --size or --chunk", 1
-    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return f"disk full{f' while writing {printable(str(error.filename))}' if error.filename else ''}", 1
-    if isinstance(error, OSError) and error.strerror is not None:
-        return f"{f'{printable(str(error.filename))}: ' if error.filename is not None else ''}{error.strerror}", 1
-    return f"internal error: {type(error).__name__}: {text}; run again with --debug to see where", 1
-
-
-def _out_of_memory(error: Exception) -> bool:
-    """Also torch's errors, by name and text: torch may not have been imported."""
-    named = isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"
-    return named or (isinstance(error, RuntimeError) and "DefaultCPUAllocator" in str(error))
-
-
-def _discard_stdout() -> None:
-    """What is still buffered for a reader that has gone goes nowhere, without the interpreter's complaint at exit."""
-    try:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    except (OSError, ValueError):  # stdout is not a real file, as in tests
-        return
-
-
-def main_guard(cli: click.Command, argv: list[str] | None = None) -> int:
-    """Runs a click command and gives its exit code. Usage errors keep click's own text and exit with 2.
-
-    argv: the arguments without the program's name, those of the process by default. A command may return its exit code.
-    """
-    arguments = sys.argv[1:] if argv is None else argv
-    for stream in (sys.stdout, sys.stderr):  # a name that the terminal cannot show must not stop the work
-        if hasattr(stream, "reconfigure"):
-            stream.reconfigure(errors="backslashreplace")
-
-    def main() -> int:
-        try:
-            code = cli.main(args=arguments, prog_name="fieldcast", standalone_mode=False)
-        except click.ClickException as error:
-            error.show()
-            return error.exit_code
-        except SystemExit as error:  # click's answer to a closed pipe
-            return error.code if isinstance(error.code, int) else 1
-        return code if isinstance(code, int) else 0
-
-    return run(main, debug="--debug" in arguments)

@@ -1,88 +1,90 @@
-"""People fitted to a synthetic recording, against its truth.
+"""People fitted to a synthetic recording, against its truth, with terms left out and put in.
 
     fieldcast reconstruct synth out/pair
-    .venv/bin/python benchmarks/people.py out/pair --steps 4000
+    .venv/bin/python benchmarks/people.py out/pair --steps 2500 --threads 1
+    .venv/bin/python benchmarks/people.py out/pair --runs default --steps 8000
 
-smooths the poses that are given, fits people before a still background, and prints the tables of
-docs/people-evaluation.md; beside them are the poses that were given and the bodies without clothes.
+smooths the poses that are given, fits people before a still background as each of the runs says, and prints the tables
+of docs/people-evaluation.md; beside them are the poses that were given and the bodies without clothes. The paper's
+recipe gets the CPU seconds that `default` took, which has to be the first of the runs then.
 """
 
 from __future__ import annotations
 
 import resource
+import time
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import measure
 import torch
 
 import fieldcast
-from fieldcast.fields.cameras import Cameras
-from fieldcast.fields.mesh import Mesh
-from fieldcast.reconstruct.avatars.avatar import Avatar
-from fieldcast.reconstruct.avatars.people import look_at_people
-from fieldcast.reconstruct.avatars.surface import rest_mesh
-from fieldcast.reconstruct.evaluation.report import Found, Moving, Truth, evaluate
+from fieldcast.errors import InputError
+from fieldcast.reconstruct.evaluation.folders import measured
 from fieldcast.reconstruct.evaluation.tables import table
 from fieldcast.reconstruct.fitting.fit import Fitted, Plan, fit_people
-from fieldcast.reconstruct.outputs.meshes import posed_meshes
-from fieldcast.reconstruct.outputs.skin import skin_of
+from fieldcast.reconstruct.outputs.reconstruction import Reconstruction
+from fieldcast.reconstruct.outputs.sights import Sights
 from fieldcast.reconstruct.poses.smoothing import smoothed
 from fieldcast.reconstruct.recordings.files import read_recording
 from fieldcast.reconstruct.recordings.recording import Recording
-from fieldcast.reconstruct.synth.files import read_truth
 
-LOT = 1 << 13  # rays at a time
-
-
-@torch.no_grad()
-def pictures(fitted: Fitted, cameras: Cameras) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
-    """What the recording's cameras see, and who is where."""
-    seen, labels = [], []
-    for t in range(len(cameras)):
-        rays, behind = cameras.image_rays(t), fitted.behind.reshape(-1, 3)
-        colors, shares = [], []
-        for first in range(0, len(rays), LOT):
-            part = slice(first, first + LOT)
-            lot = rays[part]
-            layers = look_at_people(fitted.avatars, lot, torch.full((len(lot),), t))
-            colors.append(layers.rgb + layers.transmittance[:, None] * behind[part])
-            shares.append(torch.cat([layers.transmittance[:, None], layers.opacity], 1))
-        width, height = cameras.size[t].tolist()
-        seen.append((torch.cat(colors).clamp(0, 1) * 255).round().to(torch.uint8).reshape(height, width, 3))
-        labels.append(torch.cat(shares).argmax(1).to(torch.uint8).reshape(height, width))
-    return seen, labels
+RUNS: dict[str, dict[str, Any]] = {
+    "default": {},
+    "masks asked for once": {"asking": False},
+    "with confidence": {"confident": True},
+    "with order, apart": {"ordered": True},
+    "not smooth": {"smooth": False},
+    "on one floor": {"floor": True},
+    "true poses": {"moving": False},
+    "paper": {"recipe": "paper"},
+}
+TRIAL = 20  # steps that tell how long a step of the paper's takes
 
 
-def moving(avatar: Avatar) -> dict[int, Mesh]:
-    """The surface of somebody, frame by frame."""
-    mesh, person = rest_mesh(avatar), avatar.person
-    skin = skin_of(mesh, person.body.at_rest(person.shape)[0], person.body)
-    return dict(posed_meshes(person, mesh, skin))
+def cpu() -> float:
+    return resource.getrusage(resource.RUSAGE_SELF).ru_utime
+
+
+def fitted(recording: Recording, plan: Plan) -> tuple[Fitted, float]:
+    """What was fitted, and the CPU seconds that it took."""
+    before = cpu()
+    return fit_people(recording, plan), cpu() - before
+
+
+def steps_in(seconds: float, recording: Recording, plan: Plan) -> int:
+    """How many steps a recipe makes in so many CPU seconds, from two short runs."""
+    few, more = (fitted(recording, replace(plan, steps=steps))[1] for steps in (TRIAL, 3 * TRIAL))
+    each = (more - few) / (2 * TRIAL)
+    return max(1, int((seconds - few) / each) + TRIAL)
 
 
 def main() -> None:
     parser = measure.options(__doc__)
     parser.add_argument("folder", type=Path)
     parser.add_argument("--steps", type=int, default=4000)
-    parser.add_argument("--still", action="store_true", help="keep the poses that are given")
+    parser.add_argument("--runs", default=",".join(RUNS), help=f"of {', '.join(RUNS)}")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
-    given, truth = read_recording(options.folder), read_truth(options.folder)
+    given = read_recording(options.folder)
     begun = replace(given, people=tuple(smoothed(person).person for person in given.people))
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_utime
-    fitted = fit_people(begun, Plan(options.steps, moving=not options.still))
-    seconds = resource.getrusage(resource.RUSAGE_SELF).ru_utime - before
-    seen, labels = pictures(fitted, given.cameras)
-    surfaces = [moving(avatar) for avatar in fitted.avatars]
-    found: Recording = replace(begun, people=tuple(a.person for a in fitted.avatars), labels=labels)
-    report = evaluate(
-        Truth(truth.recording, {s.name: Moving(s.vertices, s.faces) for s in truth.surfaces}),
-        Found(found, lambda t: [surface.get(t) for surface in surfaces], seen, given=begun),
-        range(0, len(given), 4),
-    )
-    print(table({f"{options.steps} steps": report}))
-    print(f"\n{seconds:.0f} CPU seconds\n\n{measure.machine()}")
+    true = replace(given, people=read_recording(options.folder / "truth").people)
+    reports, seconds = {}, 0.0
+    for name in options.runs.split(","):
+        if name not in RUNS:
+            raise InputError(f"runs: expected some of {', '.join(RUNS)}, found {name}")
+        recording, plan = true if name == "true poses" else begun, Plan(options.steps, **RUNS[name])
+        if name == "paper":
+            plan = replace(plan, steps=steps_in(seconds, recording, plan))
+        started = time.monotonic()
+        found, took = fitted(recording, plan)
+        seconds = took if name == "default" else seconds
+        made = Reconstruction.of(recording, found)
+        reports[f"{name}, {plan.steps} steps"] = measured(made, Sights.of(made), options.folder)
+        print(f"{name}: {plan.steps} steps, {took:.0f} CPU seconds, {time.monotonic() - started:.0f} with measuring")
+    print(f"\n{table(reports)}\n\n{measure.machine()}")
 
 
 if __name__ == "__main__":

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import sys
+from contextlib import suppress
 
 import click
 
@@ -14,7 +16,7 @@ from fieldcast.cli.installation import demo, doctor
 from fieldcast.cli.morphing import morph
 from fieldcast.cli.reconstruction import reconstruct
 from fieldcast.cli.rendering import render
-from fieldcast.console import main_guard
+from fieldcast.endings import main_guard
 from fieldcast.process import prepare
 
 
@@ -23,6 +25,9 @@ class Ordered(click.Group):
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(self.commands)
+
+
+INTERRUPTED = (129, 130, 143)  # by SIGHUP, Ctrl-C and SIGTERM
 
 
 @click.group(cls=Ordered, context_settings={"help_option_names": ["-h", "--help"]})
@@ -36,6 +41,7 @@ def cli() -> None:
     fieldcast convert lego.safetensors lego-vm.safetensors --to vm
     fieldcast render lego-vm.safetensors lego.mp4
     fieldcast convert lego.safetensors lego.ply --to splats       Gaussian splats, and back
+    fieldcast reconstruct dance/ people                    people in a video, as fields and animated GLBs
     """
 
 
@@ -44,6 +50,16 @@ for command in (fit, convert, edit, morph, reconstruct, evaluate, compare, rende
 
 
 def main() -> None:
-    """The console script."""
+    """The console script.
+
+    Python waits for threads when it ends, and one that compiles kernels may wait for a lock that the interrupted one
+    held and will never give back: work that was interrupted ends at once.
+    """
     prepare()
-    sys.exit(main_guard(cli))
+    code = main_guard(cli)
+    if code in INTERRUPTED:
+        for stream in (sys.stdout, sys.stderr):
+            with suppress(OSError, ValueError):
+                stream.flush()
+        os._exit(code)
+    sys.exit(code)

@@ -32,10 +32,21 @@ def info(console: Console, file: Path) -> None:
     origin = facts.pop("provenance", {})
     show(console, str(file), facts)
     if "sizes" in spec:
-        show(console, "sizes", spec.pop("sizes"))
+        show(console, "sizes", {name: in_short(size) for name, size in spec.pop("sizes").items()})
     show(console, "spec", spec)
     if origin:
         show(console, "provenance", {k: v for k, v in origin.items() if v})
+
+
+def in_short(size: Any) -> Any:
+    """A size as it is shown: of a field within the field, the kinds that it is made of."""
+    if size and isinstance(size, list | tuple) and all(isinstance(part, dict) for part in size):
+        return ", ".join(in_short(part) for part in size)
+    if not isinstance(size, dict):
+        return size
+    kind, within = size.get("kind", ""), size.get("sizes", size)
+    inner = [in_short(within[name]) for name in ("of", "parts") if name in within]
+    return " of ".join([kind, *inner] if kind else inner)
 
 
 @click.command()

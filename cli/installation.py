@@ -14,7 +14,7 @@ from fieldcast.errors import InputError
 
 
 @click.command()
-@click.argument("subject", default="fields", metavar="[fields|morph]")
+@click.argument("subject", default="fields", metavar="[fields|morph|people]")
 @click.option("--out", default=Path("demo-out"), show_default=True, type=click.Path(path_type=Path), help="A folder.")
 @options.SEED
 @options.DEVICE
@@ -24,11 +24,13 @@ def demo(console: Console, subject: str, out: Path, seed: int, device: str, forc
     """See it work, with what is built in.
 
     fields: a scene, fitted, converted to other kinds and rendered: pictures, a table and files. morph: a car becomes a
-    stag: a film, a sheet of pictures, and every frame as a field and as GLB.
+    stag: a film, a sheet of pictures, and every frame as a field and as GLB. people: two in a room, filmed, become
+    animated GLBs, films and a report of how near they are to the truth.
 
     \b
     fieldcast demo --out demo-out
     fieldcast demo morph --out morph-out
+    fieldcast demo people --out people-out
     """
     if subject == "morph":
         from fieldcast.morph.demo import run_demo as run_morph
@@ -36,8 +38,15 @@ def demo(console: Console, subject: str, out: Path, seed: int, device: str, forc
         facts = run_morph(out, seed, chosen_device(device), force, console.progress)
         show(console, f"{out}/: morph.mp4, sheet.png, frames", facts)
         return
+    if subject == "people":
+        from fieldcast.reconstruct.demo import run_demo as run_people
+
+        report = run_people(out, seed, force, console.progress)
+        facts = report.to_json() if console.json else report.summary()
+        show(console, f"{out}/people: sheet.png, people.glb, films; {out}/clip: what was filmed", facts)
+        return
     if subject != "fields":
-        raise InputError(f"demo {subject}: expected fields or morph")
+        raise InputError(f"demo {subject}: expected fields, morph or people")
     from fieldcast.distill.demo import run_demo
 
     rows = run_demo(out, seed, chosen_device(device), force, console.progress)

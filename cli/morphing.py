@@ -10,6 +10,7 @@ import click
 
 from fieldcast.cli import options
 from fieldcast.cli.arguments import chosen_device, provenance
+from fieldcast.cli.groups import Verb
 from fieldcast.cli.results import show
 from fieldcast.console import Console
 from fieldcast.errors import InputError
@@ -23,33 +24,7 @@ PRIOR = click.option(
 )
 
 
-class Morphs(click.Group):
-    """A group whose first word, if it is none of its commands, is the first object of a morph."""
-
-    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        if args and args[0] not in self.commands and args[0] not in ctx.help_option_names:
-            args = ["between", *args]
-        return super().parse_args(ctx, args)
-
-    def format_usage(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        formatter.write_usage(ctx.command_path, "A B OUT [OPTIONS]")
-
-    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """The options of the morph itself, then the other commands."""
-        between = self.commands["between"]
-        rows = [
-            row
-            for option in between.get_params(ctx)
-            if isinstance(option, click.Option) and (row := option.get_help_record(ctx))
-        ]
-        with formatter.section("Options"):
-            formatter.write_dl(rows)
-        others = [(name, c.get_short_help_str()) for name, c in self.commands.items() if not c.hidden]
-        with formatter.section("Commands"):
-            formatter.write_dl(others)
-
-
-@click.group(cls=Morphs, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(cls=Verb, own="between", takes="A B OUT", context_settings={"help_option_names": ["-h", "--help"]})
 def morph() -> None:
     """A film of one object becoming another, with a 3D prior that makes what is between them.
 
@@ -82,9 +57,9 @@ def morph() -> None:
 def between(console: Console, a: str, b: str, out: Path, resume: bool, force: bool, **asked: Any) -> None:
     """A film of A becoming B."""
     from fieldcast.fields.files.atomic import check_folder_writable
+    from fieldcast.fields.files.memory import Memory
     from fieldcast.morph.folder import write_morph
     from fieldcast.morph.inputs import given_by, recipe_of
-    from fieldcast.morph.memory import Memory
     from fieldcast.morph.priors import open_prior
     from fieldcast.morph.report import report
     from fieldcast.morph.sequence import morph as make

@@ -18,7 +18,7 @@ from fieldcast.distill.pvd import pvd_training
 from fieldcast.errors import FieldcastError, InputError
 from fieldcast.fields.composed import origin
 from fieldcast.fields.field import Field
-from fieldcast.fields.kinds import build, default_spec
+from fieldcast.fields.kinds import build, default_spec, kind_class
 from fieldcast.fields.kinds.voxels import VoxelsField, VoxelsSizes
 from fieldcast.fields.occupancy import Occupancy, cell_density, threshold, unravel
 from fieldcast.fields.progress import Progress, silent
@@ -95,6 +95,7 @@ class Pair:
         """A copy of the teacher that knows where it is empty, and a student that knows nothing else yet."""
         chosen = checked_recipe(recipe)
         spec = student_spec(teacher.spec, to) if isinstance(to, str) else to
+        kind_class(spec.kind)  # one that is made of others can not be taught
         if spec.space != teacher.spec.space or spec.occupancy != teacher.spec.occupancy:
             raise InputError("the student's spec: expected the teacher's space and occupancy resolution")
         if isinstance(spec.sizes, VoxelsSizes):  # the blocks that are needed are chosen anew

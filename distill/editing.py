@@ -81,8 +81,10 @@ def edited(field: Field, edits: Edits) -> Field:
 def result_spec(scene: Field, own: FieldSpec, kind: str | None = None) -> FieldSpec:
     """The spec of a student of an edited scene: of the field's own kind and sizes, or a kind at its default sizes."""
     kind = kind or own.kind
-    if kind != own.kind or kind not in KINDS:
+    if kind != own.kind:
         return student_spec(scene.spec, kind)
+    if kind not in KINDS:  # made of others: nothing can be taught to be one, but it can be cut
+        return own
     sizes = replace(own.sizes, blocks=0) if own.kind == "voxels" else own.sizes  # those that are needed are chosen anew
     return replace(student_spec(scene.spec, own.kind), sizes=sizes, density=own.density, color=own.color)
 
@@ -103,6 +105,7 @@ def at_once(scene: Cut) -> Field:
         result = build(spec)
     tensors = {name: value.detach().clone() for name, value in whole.state_dict().items()}
     result.load_state_dict(tensors | {"occupancy_bits": occupancy.bits}, assign=True)
+    result.ready()
     result.requires_grad_(True)
     result.views = whole.views
     return result.allocate(occupancy)

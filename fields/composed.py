@@ -9,9 +9,11 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from typing import Annotated
 
 import torch
 from jaxtyping import Bool, Float
+from msgspec import Meta
 from torch import Tensor, nn
 
 from fieldcast.errors import InputError
@@ -20,6 +22,7 @@ from fieldcast.fields.cells import Sums, cell_bounds, occupied_corners
 from fieldcast.fields.cut import NOTHING, Cut
 from fieldcast.fields.field import Field
 from fieldcast.fields.heads import DensityActivation
+from fieldcast.fields.kinds import build
 from fieldcast.fields.motion import Motion
 from fieldcast.fields.occupancy import Occupancy, diagonal
 from fieldcast.fields.space import Space
@@ -69,11 +72,11 @@ class Placed:
 
 @dataclass(frozen=True)
 class ComposedSizes:
-    parts: tuple[Placed, ...] = ()
+    parts: Annotated[tuple[Placed, ...], Meta(min_length=1)]
 
 
 class Composed(Field):
-    """The sum of its parts. Make one with `compose`.
+    """The sum of its parts. Make one with `compose`, or of a spec alone for the tensors of a file.
 
     features: the density logit, and for each part its density, 1 / unit of the world, and its own features.
     """
@@ -81,12 +84,13 @@ class Composed(Field):
     Sizes = ComposedSizes
     shares_features = False
 
-    def __init__(self, parts: Sequence[Part], spec: FieldSpec) -> None:
+    def __init__(self, spec: FieldSpec, parts: Sequence[Part] = ()) -> None:
         super().__init__(spec)
-        self.parts = tuple(parts)
-        self.fields = nn.ModuleList({id(part.field): part.field for part in parts}.values())
-        self.to(parts[0].field.device)
-        self.occupancy = cover(self.parts, spec)
+        self.parts = tuple(parts) or tuple(Part(build(p.of), p.world_from_part) for p in spec.sizes.parts)
+        self.fields = nn.ModuleList(part.field for part in self.parts)
+        if parts:
+            self.to(parts[0].field.device)
+            self.occupancy = cover(self.parts, spec)
 
     def features(self, x: Float[Tensor, "n 3"]) -> Float[Tensor, "n f"]:
         said = [part.ask(x) for part in self.parts]
@@ -105,6 +109,14 @@ class Composed(Field):
             sums = sums.index_add(0, shown, rest[shown, :1] * rgb)
             sigma, rest = sigma + rest[:, :1], rest[:, width:]
         return sums / sigma.clamp_min(torch.finfo(sigma.dtype).tiny)
+
+    def check(self, what: str) -> None:
+        for part in self.parts:
+            part.field.check(what)
+
+    def ready(self) -> None:
+        for part in self.parts:
+            part.field.ready()
 
     def _logit_of(self, sigma: Float[Tensor, " n"]) -> Float[Tensor, " n"]:
         return (sigma * self.spec.space.unit).clamp_min(math.exp(NOTHING)).log()
@@ -141,7 +153,7 @@ def compose(parts: Sequence[Part], space: Space | None = None) -> Composed:
         occupancy=cells,
         steps=min(max(8, math.ceil(steps - 1e-6)), 1 << 16),
     )
-    composed = Composed(parts, spec)
+    composed = Composed(spec, parts)
     composed.views = moved_views(parts[0], space)
     return composed
 

@@ -116,6 +116,9 @@ class Field(nn.Module, ABC):
     def check(self, what: str) -> None:
         """Raises InputError, beginning with `what`, if tensors from a file would make look-ups go out of range."""
 
+    def ready(self) -> None:
+        """Computes anew what is not in files, once the tensors of one are in place and were checked."""
+
     def learning_rates(self) -> list[tuple[list[nn.Parameter], float]]:
         """Groups of parameters and their learning rates (PVD, section 4: 1e-2 for tables)."""
         return [(list(self.parameters()), 1e-2)]

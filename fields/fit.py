@@ -53,6 +53,7 @@ def fit(
     seed: int = 0,
     device: torch.device | str = "cpu",
     within: Occupancy | None = None,
+    counted: list[Bool[Tensor, "h w"]] | None = None,
     rates: Callable[[Field], list[tuple[list[nn.Parameter], float]]] | None = None,
     checkpoint: Path | None = None,
     resume: bool = False,
@@ -61,8 +62,9 @@ def fit(
     """Trains a field on posed images; returns it with its occupancy and the views it was seen from.
 
     Each step renders random pixels over random backgrounds and takes the mean squared error; the number of rays
-    follows a budget of samples. within: cells outside of which the scene is known to be empty. rates: groups of
-    parameters and their learning rates (default: the field's own). checkpoint: where resumable state is kept while it
+    follows a budget of samples. within: cells outside of which the scene is known to be empty. counted: of each view,
+    the pixels that are looked at (default: all). rates: groups of parameters and their learning rates (default: the
+    field's own). checkpoint: where resumable state is kept while it
     lasts; resume: continue from it, to the same result. Raises InputError for a scene that cannot be trained on,
     FieldcastError if the loss diverges.
     """
@@ -72,7 +74,7 @@ def fit(
     field = build(spec_for(scene, kind) if isinstance(kind, str) else kind, seed).to(device)
     if within is not None:
         field = field.allocate(within)  # sparse kinds store nothing elsewhere
-    pixels = Pixels(scene, device)
+    pixels = Pixels(scene, device, counted)
     tracker = OccupancyTracker(field, scene.cameras, within)
     lot = Lot(field)
 
@@ -94,7 +96,7 @@ def fit(
         f"fit {field.spec.kind}",
         rates=rates(field) if rates else None,
         state={"density": tracker.density, "rays": lot.rays, "hidden": lot.hidden},
-        identity={"source": scene.source, "views": len(scene), "pixels": len(pixels.colors)},
+        identity={"source": scene.source, "views": len(scene), "pixels": len(pixels)},
         checkpoint=checkpoint,
         resume=resume,
     ).run(progress)
@@ -159,17 +161,28 @@ def gentle_rates(field: Field, steps: int) -> list[tuple[list[nn.Parameter], flo
 
 
 class Pixels:
-    """All pixels of a scene; draws random ones as rays with their premultiplied colours."""
+    """All pixels of a scene, or those that count; draws random ones as rays with their premultiplied colours."""
 
-    def __init__(self, scene: Scene, device: torch.device | str) -> None:
+    def __init__(
+        self, scene: Scene, device: torch.device | str, counted: list[Bool[Tensor, "h w"]] | None = None
+    ) -> None:
         self.cameras = scene.cameras.to(device)
         self.colors = torch.cat([image.reshape(-1, 4) for image in scene.images]).to(device)
         counts = torch.tensor([image.shape[0] * image.shape[1] for image in scene.images])
         self.starts = torch.cat([counts.new_zeros(1), counts.cumsum(0)]).to(device)
+        self.chosen: Tensor | None = None
+        if counted is not None:
+            self.chosen = torch.cat([mask.reshape(-1) for mask in counted]).nonzero()[:, 0].to(device)
+            if not len(self):
+                raise InputError(f"{scene.source}: has no pixels to fit: none of {len(self.colors)} counts")
+
+    def __len__(self) -> int:
+        return len(self.colors if self.chosen is None else self.chosen)
 
     def sample(self, count: int, generator: torch.Generator) -> tuple[Rays, Float[Tensor, "n 4"]]:
         """Rays through random pixel centres, and their premultiplied RGBA in [0, 1]."""
-        index = torch.randint(len(self.colors), (count,), generator=generator).to(self.starts.device)
+        index = torch.randint(len(self), (count,), generator=generator).to(self.starts.device)
+        index = index if self.chosen is None else self.chosen[index]
         camera = torch.searchsorted(self.starts, index, right=True) - 1
         local, width = index - self.starts[camera], self.cameras.size[camera, 0]
         pixel = torch.stack([local % width, local // width], -1) + 0.5

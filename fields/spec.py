@@ -45,6 +45,8 @@ class FieldSpec:
 
     def resized(self, sizes: dict[str, Any]) -> FieldSpec:
         """The same with some sizes changed; values may be text, as typed on a command line."""
+        if not sizes:
+            return self
         current = msgspec.to_builtins(self.sizes)
         for name, value in sizes.items():
             if name not in current:

@@ -1,5 +1,8 @@
 """The triangles of a mesh in a tree of boxes: the nearest of them to a point, and whether a point is inside.
 
+The nearest may be asked for among those that face a given way: ones that face away from it count as `farther` away than
+they are. So a point of a sleeve finds the arm, and not the hip that it hangs beside.
+
 The tree is a complete binary one over the triangles in Morton order, LEAF in each leaf: node i has the children 2 i and
 2 i + 1, and node 1 is all of the mesh. Everything is float64.
 
@@ -30,9 +33,12 @@ DEEP = 64  # places on the stack; a path to a leaf and its siblings take 2 log2(
 
 @dataclass(frozen=True, eq=False)
 class Nearest:
-    """points: on the surface. distance: metres, infinity where there is none within reach; face: -1 there."""
+    """points: on the surface, and the weights of the corners of their faces. distance: metres, infinity where there is
+    none within reach; face: -1 there.
+    """
 
     points: Float64[np.ndarray, "n 3"]
+    weights: Float64[np.ndarray, "n 3"]
     distance: Float64[np.ndarray, " n"]
     face: Int64[np.ndarray, " n"]
 
@@ -52,19 +58,28 @@ class Triangles:
         order = _morton(corners.mean(1))
         return cls(np.ascontiguousarray(corners[order]), order, _boxes(corners[order]))
 
-    def nearest(self, points: Float64[np.ndarray, "n 3"], within: float = math.inf) -> Nearest:
-        """The nearest points of the surface that are closer than `within`, metres."""
+    def nearest(
+        self,
+        points: Float64[np.ndarray, "n 3"],
+        within: float = math.inf,
+        facing: Float64[np.ndarray, "n 3"] | None = None,
+        farther: float = 0.0,
+    ) -> Nearest:
+        """The nearest points of the surface that are closer than `within`, metres.
+
+        facing: the way that the faces should face, for each point. farther: metres that are added to the distance of
+        those that face away from it, before they are compared.
+        """
         count = len(points)
-        square, face, weights = np.zeros(count), np.zeros(count, np.int64), np.zeros((count, 2))
-        limit = within * within
-        _nearest(count, np.ascontiguousarray(points), self.corners, self.boxes, limit, square, face, weights)
+        square, face, weights = np.zeros(count), np.zeros(count, np.int64), np.full((count, 3), np.nan)
+        toward = np.zeros((count, 3)) if facing is None else np.ascontiguousarray(facing)
+        limit, points = within * within, np.ascontiguousarray(points)
+        _nearest(count, points, toward, farther, self.corners, self.boxes, limit, square, face, weights)
         there = face >= 0
-        found = np.full((count, 3), np.nan)
-        shares = np.concatenate([1 - weights[there].sum(1, keepdims=True), weights[there]], 1)
-        found[there] = (self.corners[face[there]] * shares[..., None]).sum(1)
-        number = np.full(count, -1)
+        found, number = np.full((count, 3), np.nan), np.full(count, -1)
+        found[there] = (self.corners[face[there]] * weights[there, :, None]).sum(1)
         number[there] = self.order[face[there]]
-        return Nearest(found, np.where(there, np.sqrt(square), np.inf), number)
+        return Nearest(found, weights, np.where(there, np.sqrt(square), np.inf), number)
 
     def inside(self, points: Float64[np.ndarray, "n 3"]) -> Bool[np.ndarray, " n"]:
         """Whether points are inside; those on the surface may be either."""
@@ -177,11 +192,21 @@ def _to_triangle(corner: Array, x: float, y: float, z: float) -> tuple[Any, Any,
     return best, v, w
 
 
+@helper
+def _against(corner: Array, way: Array) -> Any:
+    """Whether a triangle faces away from a direction."""
+    bx, by, bz = corner[1, 0] - corner[0, 0], corner[1, 1] - corner[0, 1], corner[1, 2] - corner[0, 2]
+    cx, cy, cz = corner[2, 0] - corner[0, 0], corner[2, 1] - corner[0, 1], corner[2, 2] - corner[0, 2]
+    return (by * cz - bz * cy) * way[0] + (bz * cx - bx * cz) * way[1] + (bx * cy - by * cx) * way[2] < 0.0
+
+
 @kernel
 def _nearest(
     first: int,
     last: int,
     points: Array,
+    toward: Array,
+    farther: float,
     corners: Array,
     boxes: Array,
     limit: float,
@@ -204,16 +229,19 @@ def _nearest(
                 start = (node - leaves) * LEAF
                 for f in range(start, min(start + LEAF, len(corners))):
                     away, v, w = _to_triangle(corners[f], x, y, z)
-                    if away < best:
-                        best, number = away, f
-                        weights[i, 0], weights[i, 1] = v, w
+                    cost = away
+                    if away < best and _against(corners[f], toward[i]):
+                        cost = (math.sqrt(away) + farther) ** 2
+                    if cost < best:
+                        best, number, square[i] = cost, f, away
+                        weights[i, 0], weights[i, 1], weights[i, 2] = 1.0 - v - w, v, w
                 continue
             near = 2 * node
             if _to_box(boxes[near + 1], x, y, z) < _to_box(boxes[near], x, y, z):
                 near += 1
             stack[top], stack[top + 1] = near ^ 1, near
             top += 2
-        square[i], face[i] = best, number
+        face[i] = number
 
 
 @helper

@@ -8,12 +8,12 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from fieldcast.fields.files.memory import Memory, Tensors
 from fieldcast.fields.progress import Progress, silent
 from fieldcast.fields.space import Space
 from fieldcast.morph.distance import distance
 from fieldcast.morph.flow import generate, invert
 from fieldcast.morph.lora import Adapter, adapted, tuned
-from fieldcast.morph.memory import Memory, Tensors
 from fieldcast.morph.priors import Condition, Prior
 from fieldcast.morph.recipes import Recipe
 from fieldcast.morph.volumes import Volume

@@ -16,6 +16,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from fieldcast.errors import InputError
+from fieldcast.fields.files.memory import Memory
 from fieldcast.fields.progress import Progress, silent
 from fieldcast.fields.space import Space
 from fieldcast.morph.arcs import equal_arc, even
@@ -24,7 +25,6 @@ from fieldcast.morph.ends import UNIT, End, Given, end_of, facing
 from fieldcast.morph.flow import flow, integrate
 from fieldcast.morph.interpolation import between, joined, slerp
 from fieldcast.morph.lora import Adapter, adapted
-from fieldcast.morph.memory import Memory
 from fieldcast.morph.priors import Prior
 from fieldcast.morph.recipes import Recipe
 from fieldcast.morph.volumes import Volume

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from fieldcast.console import Terminated
+from fieldcast.endings import Terminated
 from fieldcast.errors import FieldcastError, InputError
 from fieldcast.fields.files.atomic import atomic_path, check_writable
 
@@ -52,7 +52,7 @@ def test_sigterm_leaves_the_old_file(tmp_path: Path) -> None:
     """A real signal in a real process."""
     script = f"""
 import pathlib, sys, time
-from fieldcast.console import run
+from fieldcast.endings import run
 from fieldcast.fields.files.atomic import atomic_path
 def main():
     with atomic_path(pathlib.Path({str(tmp_path / "a.bin")!r}), force=True) as stump:
@@ -98,7 +98,7 @@ def test_a_disk_that_is_really_full(tmp_path: Path) -> None:
     """On a file system of 64 KiB, where one may be mounted."""
     script = f"""
 import pathlib
-from fieldcast.console import run
+from fieldcast.endings import run
 from fieldcast.fields.files.atomic import atomic_path
 folder = pathlib.Path({str(tmp_path)!r})
 def main():

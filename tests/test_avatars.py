@@ -245,9 +245,8 @@ def test_nothing_is_near_outside_of_the_box(body: Body, moved: tuple[Tensor, Ten
 def cube_places(low: float, high: float) -> Places:
     """A cube that is all near vertex 0."""
     count = round((high - low) / CELL)
-    return Places(
-        torch.zeros(1, count, count, count, dtype=torch.int16), torch.full((1, 3), low), torch.full((1, 3), high)
-    )
+    nearest, row = torch.zeros(1, count, count, count, dtype=torch.int16), torch.zeros(1, dtype=torch.int64)
+    return Places(nearest, row, torch.full((1, 3), low), torch.full((1, 3), high))
 
 
 def test_rays_are_sampled_from_entry_to_exit() -> None:
@@ -372,16 +371,19 @@ def test_an_avatar_without_a_surface_is_told(avatar: Avatar) -> None:
     avatar.shell.coarse.copy_(kept)
 
 
-def test_slopes_are_those_of_the_offset(body: Body, moved: tuple[Tensor, Tensor, Tensor]) -> None:
+def test_slopes_and_lopsidedness_are_those_of_the_offset(body: Body, moved: tuple[Tensor, Tensor, Tensor]) -> None:
     """An offset that is the same everywhere has none; one that grows along x has at most its own slope."""
     shell = Avatar(Person("ann", body, *moved, torch.ones(3, dtype=torch.bool)), small()).shell
     g = torch.Generator().manual_seed(10)
     kept = shell.inner.logit
     try:
         shell.inner.logit = lambda x: torch.full_like(x[:, 0], 0.3)  # type: ignore[method-assign]
-        assert float(shell.slopes(200, g).abs().max()) == 0
+        slopes, lopsided = shell.unevenness(shell.near(200, g), g)
+        assert float(slopes.abs().max()) == 0 and float(lopsided.abs().max()) == 0
         shell.inner.logit = lambda x: torch.atanh(0.1 * x[:, 0] / LIMIT)  # type: ignore[method-assign]
-        slopes = shell.slopes(2000, g)
+        x = shell.near(2000, g)
+        slopes, lopsided = shell.unevenness(x, g)
+        assert torch.allclose(lopsided, -0.2 * x[:, 0], atol=1e-5)
     finally:
         shell.inner.logit = kept  # type: ignore[method-assign]
     assert float(slopes.abs().max()) < 0.101

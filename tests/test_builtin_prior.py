@@ -10,7 +10,7 @@ import torch
 
 import fieldcast
 from fieldcast.cli import cli
-from fieldcast.console import main_guard
+from fieldcast.endings import main_guard
 from fieldcast.fields.space import Space
 from fieldcast.morph import demo, given_by, open_prior
 from fieldcast.morph.distance import distance

@@ -23,9 +23,9 @@ from PIL import Image
 import fieldcast
 from fieldcast.cli import arguments, cli, options
 from fieldcast.cli.reconstruction import reconstruct
-from fieldcast.console import main_guard
 from fieldcast.distill import RECIPES
 from fieldcast.distill.steering import FIRST
+from fieldcast.endings import main_guard
 from fieldcast.errors import InputError
 from fieldcast.fields import KINDS, Cameras, Field, Space, build, default_spec, training
 from fieldcast.fields.cameras import orbit
@@ -489,8 +489,8 @@ def test_every_command_has_help() -> None:
         "fit", "convert", "edit", "morph", "reconstruct", "eval", "compare", "render", "info", "validate", "demo",
         "doctor",
     }  # fmt: skip
-    steps = [("reconstruct", name) for name in reconstruct.commands]
-    for words in [*((name,) for name in cli.commands if name != "reconstruct"), *steps]:
+    steps = [("reconstruct", name) for name, command in reconstruct.commands.items() if not command.hidden]
+    for words in [*((name,) for name in cli.commands), *steps]:
         shown, name = CliRunner().invoke(cli, [*words, "--help"], prog_name="fieldcast"), " ".join(words)
         assert shown.exit_code == 0
         assert f"Usage: fieldcast {name}" in shown.output

@@ -23,7 +23,7 @@ from safetensors.torch import load_file, save_file
 
 import fieldcast
 from fieldcast.cli import cli
-from fieldcast.console import main_guard
+from fieldcast.endings import main_guard, run
 from fieldcast.fields import build, default_spec
 from fieldcast.fields.files.tensors import read_meta
 
@@ -346,6 +346,35 @@ def test_an_empty_field_is_exit_code_1(folder: Path, capsys: pytest.CaptureFixtu
     assert not Path("out.safetensors").exists()
 
 
+@pytest.mark.parametrize(("number", "text"), [(signal.SIGINT, "interrupted"), (signal.SIGTERM, "ended by SIGTERM")])
+def test_an_interruption_that_was_lost_is_what_an_error_is_of(
+    capsys: pytest.CaptureFixture[str], number: signal.Signals, text: str
+) -> None:
+    """Compilers call back into Python, where exceptions are lost, and then have nothing to give."""
+
+    def work() -> int:
+        try:
+            signal.raise_signal(number)
+        except BaseException:
+            raise RuntimeError("no compiled object yet") from None
+        return 0
+
+    assert run(work) == 128 + number
+    assert capsys.readouterr().err == f"fieldcast: {text}\n"
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_an_interrupted_process_does_not_wait_for_its_threads() -> None:
+    """A thread that compiles waits for ever for a lock which was held when the interruption came."""
+    script = (
+        "import threading\nfrom fieldcast import cli\nfrom fieldcast.fields.kernels import compiled\n"
+        "def interrupted(**_):\n    compiled._pool(2).submit(threading.Event().wait)\n    raise KeyboardInterrupt\n"
+        "cli.cli.main = interrupted\ncli.main()"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 130 and done.stderr == "fieldcast: interrupted\n"
+
+
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_an_interrupted_conversion_leaves_no_output(folder: Path, number: signal.Signals, code: int) -> None:
     before = listing(folder)
@@ -356,6 +385,6 @@ def test_an_interrupted_conversion_leaves_no_output(folder: Path, number: signal
     time.sleep(0.5)
     process.send_signal(number)
     _, err = process.communicate(timeout=60)
-    assert process.returncode == code
+    assert process.returncode == code, err
     assert "Traceback" not in err
     assert listing(folder) - before <= {".out.checkpoint.safetensors"}

@@ -20,7 +20,8 @@ import pytest
 import torch
 
 from fieldcast import console
-from fieldcast.console import Console, Terminated, explain, jsonable, main_guard, printable, run
+from fieldcast.console import Console, jsonable, printable
+from fieldcast.endings import Terminated, explain, main_guard, run
 from fieldcast.errors import FieldcastError, InputError
 
 Captured = pytest.CaptureFixture[str]
@@ -274,7 +275,7 @@ def test_an_ignored_signal_stays_ignored() -> None:
 
 
 def test_a_closed_pipe_is_quiet() -> None:
-    script = "import sys; from fieldcast.console import Console, run; "
+    script = "import sys; from fieldcast.console import Console; from fieldcast.endings import run; "
     script += "sys.exit(run(lambda: [Console().emit_json(list(range(100_000))) for _ in range(20)] and 0))"
     with subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
         assert process.stdout is not None

@@ -15,7 +15,6 @@ from PIL import Image
 
 import fieldcast
 from fieldcast.cli import cli
-from fieldcast.console import main_guard
 from fieldcast.distill import Addition, Edits, Move, Place, compare, edit, edited
 from fieldcast.distill.convert import frozen_copy, start_as_origin
 from fieldcast.distill.editing import FINE, at_once, face_error, result_spec
@@ -23,6 +22,7 @@ from fieldcast.distill.edits import parsed_addition, parsed_move
 from fieldcast.distill.fidelity import comparison_views
 from fieldcast.distill.preview import preview, projected, with_boxes
 from fieldcast.distill.pvd import copy_networks, fingerprint
+from fieldcast.endings import main_guard
 from fieldcast.errors import FieldcastError, InputError
 from fieldcast.fields import KINDS, Field, Space, build, default_spec, training
 from fieldcast.fields.box import Box

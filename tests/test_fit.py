@@ -315,6 +315,24 @@ def test_a_transparent_scene_becomes_empty() -> None:
 # --- parts
 
 
+def test_only_pixels_that_count_are_looked_at() -> None:
+    scene, counted = ball(2), [torch.zeros(24, 24, dtype=torch.bool) for _ in range(2)]
+    for number, (row, column) in enumerate(((3, 7), (20, 11))):
+        counted[number][row, column] = True
+        scene.images[number][row, column] = torch.tensor([200, 10 * number, 30, 255], dtype=torch.uint8)
+    pixels = Pixels(scene, "cpu", counted)
+    rays, color = pixels.sample(64, torch.Generator().manual_seed(0))
+    second = color[:, 1] > 0.01
+    expected = torch.tensor([[200, 0, 30, 255], [200, 10, 30, 255]]) / 255
+    assert len(pixels) == 2 and bool(second.any()) and not bool(second.all())
+    assert torch.allclose(color, expected[second.long()], atol=1e-6)
+    for number, (row, column) in enumerate(((3, 7), (20, 11))):
+        through = scene.cameras.image_rays(number).directions[24 * row + column]
+        assert torch.allclose(rays.directions[second == bool(number)], through, atol=1e-6)
+    with pytest.raises(InputError, match="ball: has no pixels to fit: none of 1152 counts"):
+        Pixels(scene, "cpu", [mask & False for mask in counted])
+
+
 def test_pixels_are_those_of_the_images() -> None:
     """Of images of different sizes: each ray goes through the pixel whose colour it comes with."""
     small, large = ball(2), ball(2, side=31)

@@ -169,7 +169,7 @@ SCRIPT = """
 import json, re, sys
 from pathlib import Path
 from fieldcast.cli import cli
-from fieldcast.console import main_guard
+from fieldcast.endings import main_guard
 told = {}
 for name, command in json.loads(sys.argv[1]):
     print(f"<<{name}", file=sys.stderr)

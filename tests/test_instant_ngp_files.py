@@ -20,7 +20,7 @@ from torch import Tensor
 
 import fieldcast
 from fieldcast.cli import cli
-from fieldcast.console import main_guard
+from fieldcast.endings import main_guard
 from fieldcast.errors import InputError
 from fieldcast.fields import Field, Occupancy, Space, build, default_spec
 from fieldcast.fields.files.checkpoints.instant_ngp_out import fitted, refusal

@@ -15,7 +15,7 @@ from torch.nn.functional import grid_sample, normalize
 
 import fieldcast
 from fieldcast.cli import cli
-from fieldcast.console import main_guard
+from fieldcast.endings import main_guard
 from fieldcast.errors import InputError
 from fieldcast.fields import Field
 from fieldcast.fields.cameras import Rays

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from fieldcast.errors import InputError
+from fieldcast.fields.files.memory import Memory
 from fieldcast.fields.space import Space
 from fieldcast.morph.arcs import equal_arc, even, unevenness
 from fieldcast.morph.attention import Mixing, paired, plain
@@ -22,7 +23,6 @@ from fieldcast.morph.flow import flow, generate, integrate, invert
 from fieldcast.morph.frequencies import enhanced
 from fieldcast.morph.interpolation import between, joined, slerp
 from fieldcast.morph.lora import Adapter, adapted, linears, tuned
-from fieldcast.morph.memory import Memory
 from fieldcast.morph.priors.builtin import BuiltinPrior
 from fieldcast.morph.recipes import RECIPES, Recipe
 from fieldcast.morph.sequence import Between, morph

@@ -14,7 +14,7 @@ from PIL import Image
 
 import fieldcast
 from fieldcast.cli import cli
-from fieldcast.console import main_guard
+from fieldcast.endings import main_guard
 from fieldcast.fields.files import inspect_native
 from fieldcast.fields.files.tensors import read_tensors, write_tensors
 from fieldcast.morph.priors import open_prior

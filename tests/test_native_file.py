@@ -199,7 +199,7 @@ def test_a_full_disk_is_said_and_leaves_nothing(tmp_path: Path) -> None:
     fieldcast.save(some_field(), tmp_path / "old.safetensors")
     script = f"""
 import resource, fieldcast
-from fieldcast.console import run
+from fieldcast.endings import run
 field = fieldcast.open({str(tmp_path / "old.safetensors")!r})
 resource.setrlimit(resource.RLIMIT_FSIZE, (600, 600))
 run(lambda: fieldcast.save(field, {str(tmp_path / "new.safetensors")!r}))

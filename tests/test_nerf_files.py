@@ -17,8 +17,8 @@ from torch.nn.functional import linear
 
 import fieldcast
 from fieldcast.cli import cli
-from fieldcast.console import main_guard
 from fieldcast.distill.scenes import How, convert_scene
+from fieldcast.endings import main_guard
 from fieldcast.errors import InputError
 from fieldcast.fields import Field
 from fieldcast.fields.cameras import Rays

@@ -23,6 +23,7 @@ import fieldcast
 from fieldcast.fields import KINDS, FieldSpec
 from fieldcast.fields.files import Provenance
 from fieldcast.fields.kernels.gpu import has_triton
+from fieldcast.fields.kinds import MADE
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -160,5 +161,5 @@ def test_help_imports_nothing_heavy() -> None:
 def test_the_native_file_is_documented() -> None:
     text = (ROOT / "docs" / "files.md").read_text()
     named = set(re.findall(r"`([a-z_0-9]+)`", text))
-    expected = {*KINDS, *(f.name for cls in (FieldSpec, Provenance) for f in dataclasses.fields(cls))}
+    expected = {*KINDS, *MADE, *(f.name for cls in (FieldSpec, Provenance) for f in dataclasses.fields(cls))}
     assert expected - named == set()

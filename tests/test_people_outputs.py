@@ -23,6 +23,7 @@ from fieldcast.errors import InputError
 from fieldcast.fields.files.mesh import save_mesh
 from fieldcast.fields.mesh import Mesh, edges, unit
 from fieldcast.fields.scenes.mesh import Caster, read_surfaces
+from fieldcast.fields.triangles import Triangles
 from fieldcast.reconstruct.bodies.body import Body
 from fieldcast.reconstruct.bodies.makehuman import makehuman
 from fieldcast.reconstruct.outputs.layout import GAP, TEXT, shortened, table
@@ -48,7 +49,7 @@ from fieldcast.reconstruct.outputs.rig import (
     save_rigged_scene,
     strongest,
 )
-from fieldcast.reconstruct.outputs.skin import REACH, Skin, closest, nearest, skin_of
+from fieldcast.reconstruct.outputs.skin import Skin, nearest, skin_of
 from fieldcast.reconstruct.outputs.textures import textured
 from fieldcast.reconstruct.recordings.recording import Person
 
@@ -269,21 +270,6 @@ def test_what_cannot_be_animated_is_said_in_a_line(tmp_path: Path, body: Body) -
 # ----------------------------------------------------------------------------------------------------------------- skin
 
 
-def test_the_nearest_point_of_a_triangle_is_the_one_of_a_dense_search() -> None:
-    """Against 20,000 points of each triangle; one of them has no area."""
-    g = np.random.default_rng(0)
-    x, corners = g.normal(size=(60, 3)), g.normal(size=(60, 3, 3))
-    corners[0, 2] = corners[0, 0] + 2 * (corners[0, 1] - corners[0, 0])
-    grid = np.stack(np.meshgrid(*[np.linspace(0, 1, 201)] * 2), -1).reshape(-1, 2)
-    grid = grid[grid.sum(-1) <= 1 + 1e-9]
-    dense = np.concatenate([1 - grid.sum(-1, keepdims=True), grid], -1)
-    weight = closest(x, corners)
-    assert (weight >= 0).all() and np.allclose(weight.sum(-1), 1)
-    found = np.linalg.norm((weight[..., None] * corners).sum(1) - x, axis=-1)
-    searched = np.linalg.norm(np.einsum("gk,mkx->mgx", dense, corners) - x[:, None], axis=-1).min(1)
-    assert (found <= searched + 1e-9).all() and (found >= searched - 0.03).all()
-
-
 def test_no_triangle_is_nearer_than_the_one_that_is_found() -> None:
     """Against all of them, one by one: among those that face the same way, and else among all."""
     shape = trimesh.creation.capsule(height=0.5, radius=0.1, count=[10, 8])
@@ -293,15 +279,16 @@ def test_no_triangle_is_nearer_than_the_one_that_is_found() -> None:
     surface = Mesh(np.asarray(both.vertices, np.float64), np.asarray(both.faces, np.int64))
     g = np.random.default_rng(0)
     x, normals = g.uniform(-0.4, 0.9, (200, 3)), unit(g.normal(size=(200, 3)))
-    found = nearest(x, normals, surface)
-    on = (surface.corners()[found.face] * found.weight[..., None]).sum(1)
+    found = Triangles.of(surface).nearest(x, facing=normals, farther=0.05)
+    on = (surface.corners()[found.face] * found.weights[..., None]).sum(1)
+    np.testing.assert_allclose(on, found.points, atol=1e-12)
     np.testing.assert_allclose(np.linalg.norm(on - x, axis=-1), found.distance, atol=1e-12)
     for i in range(len(x)):
         each = np.repeat(x[i : i + 1], len(surface), 0)
-        away = np.linalg.norm((surface.corners() * closest(each, surface.corners())[..., None]).sum(1) - each, axis=-1)
+        away = np.linalg.norm(trimesh.triangles.closest_point(surface.corners(), each) - each, axis=-1)
         same = surface.normals() @ normals[i] >= 0
         agreeing = away[same].min()
-        expected = agreeing if agreeing <= away.min() + REACH else away.min()
+        expected = agreeing if agreeing <= away.min() + 0.05 else away.min()
         assert found.distance[i] == pytest.approx(expected, abs=1e-9)
 
 
@@ -340,7 +327,7 @@ def test_cloth_keeps_its_distance_when_the_body_moves(body: Body) -> None:
     person = replace(bent, shape=torch.zeros(body.shapes), pose=0.6 * bent.pose)
     ((_, posed),) = posed_meshes(person, cloth, skin)
     still, moved = (
-        nearest(at.vertices, at.vertex_normals(), Mesh(under.double().numpy(), body.faces.numpy())).distance
+        nearest(at, Mesh(under.double().numpy(), body.faces.numpy())).distance
         for at, under in ((cloth, body.vertices), (posed, person.posed().vertices[0]))
     )
     change = np.abs(moved - still)
@@ -362,7 +349,7 @@ def test_a_hand_beside_a_thigh_does_not_follow_it() -> None:
     cloth.apply_translation((0.08, 0, 0))
     sleeve = Mesh(np.asarray(cloth.vertices, np.float64), np.asarray(cloth.faces, np.int64))
     facing = sleeve.vertex_normals()[:, 0] < -0.9
-    nearer = nearest(sleeve.vertices, -sleeve.vertex_normals(), Mesh(x.double().numpy(), two.faces.numpy())).face < 12
+    nearer = Triangles.of(Mesh(x.double().numpy(), two.faces.numpy())).nearest(sleeve.vertices).face < 12
     assert facing.any() and nearer[facing].all(), "without the normals they would go with the thigh"
     found = skin_of(sleeve, x, two).dense(2)
     assert float(found[:, 0].max()) < 1e-6
@@ -554,7 +541,8 @@ def test_the_report_is_plain_json(tmp_path: Path) -> None:
     write_report(made, tmp_path / "report.json")
     told = json.loads((tmp_path / "report.json").read_text())
     assert told["people"] == [{"name": "ann", "frames_present": 5, "vertices": 100, "faces": 196,
-                               "rig": {"vertices": 2, "mean_share": 0.001, "most_share": 0.02}}]  # fmt: skip
+                               "rig": {"vertices": 2, "mean_share": 0.001, "most_share": 0.02},
+                               "begun": None, "sure": None}]  # fmt: skip
     assert told["metrics"] == {"psnr_db": None} and told["seconds"] == {"poses": 1.5} and told["width_px"] == 320
     with pytest.raises(InputError, match="use --force"):
         write_report(made, tmp_path / "report.json")

@@ -17,9 +17,9 @@ from torch import Tensor
 
 import fieldcast
 from fieldcast.cli import cli
-from fieldcast.console import main_guard
 from fieldcast.distill.convert import Pair
 from fieldcast.distill.fast import TUNED, UNSEEN, Course, start_from_means
+from fieldcast.endings import main_guard
 from fieldcast.errors import InputError
 from fieldcast.fields import Field
 from fieldcast.fields.cameras import Rays

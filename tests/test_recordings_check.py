@@ -15,13 +15,14 @@ from PIL import Image
 from torch import Tensor
 
 from fieldcast.cli.recording import check as command
-from fieldcast.console import main_guard
+from fieldcast.endings import main_guard
 from fieldcast.fields.cameras import Cameras
 from fieldcast.reconstruct.bodies import reading as bodies
 from fieldcast.reconstruct.bodies.body import Body
+from fieldcast.reconstruct.outputs.masks import COLORS, TINT
 from fieldcast.reconstruct.recordings.check import REMARKS, PersonCheck, check_recording, remarks
 from fieldcast.reconstruct.recordings.files import write_recording
-from fieldcast.reconstruct.recordings.overlays import COLORS, TINT, overlay
+from fieldcast.reconstruct.recordings.overlays import overlay
 from fieldcast.reconstruct.recordings.recording import Person, Recording
 from fieldcast.reconstruct.recordings.silhouettes import silhouettes
 

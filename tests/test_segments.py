@@ -726,9 +726,12 @@ def test_mask_files_that_do_not_fit(tmp_path: Path) -> None:
     for t in range(3):
         Image.fromarray(np.full((H, W), 2, np.uint8)).save(tmp_path / f"{t}.png")
     for picture, text in (
-        (Image.fromarray(np.full((H, W), 3, np.uint8)), "1.png: expected labels up to 2, one a person, found 3"),
-        (Image.new("RGB", (W, H)), "1.png: expected labels in grey or with a palette, found mode RGB"),
-        (Image.new("L", (H, W)), f"1.png: expected a mask of {W}x{H} pixels, as the frames have, found {H}x{W}"),
+        (
+            Image.fromarray(np.full((H, W), 3, np.uint8)),
+            "1.png: expected labels from 0 to 2, the number of people, found 3",
+        ),
+        (Image.new("RGB", (W, H)), "1.png: expected a mask of 8-bit grey or palette values, found RGB"),
+        (Image.new("L", (H, W)), f"1.png: expected a mask of {W}x{H}, as its frame, found {H}x{W}"),
     ):
         picture.save(tmp_path / "1.png")
         with pytest.raises(InputError, match=text):

@@ -17,7 +17,7 @@ import torch
 
 import fieldcast
 from fieldcast.cli import cli
-from fieldcast.console import main_guard
+from fieldcast.endings import main_guard
 from fieldcast.errors import InputError
 from fieldcast.fields.files import holds_splats
 from fieldcast.fields.files.gaussian_ply import NAMES

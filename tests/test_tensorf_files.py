@@ -18,7 +18,7 @@ from torch.nn.functional import grid_sample, linear, normalize, relu, softplus
 
 import fieldcast
 from fieldcast.cli import cli
-from fieldcast.console import main_guard
+from fieldcast.endings import main_guard
 from fieldcast.errors import InputError
 from fieldcast.fields import Field, Occupancy, Space, build, default_spec
 from fieldcast.fields.cameras import Rays, look_at, pinhole

@@ -32,7 +32,7 @@ from fieldcast.fields.files.splats import (
     read_splats,
     write_splats,
 )
-from fieldcast.fields.kinds import KINDS, build
+from fieldcast.fields.kinds import build, has_file
 from fieldcast.fields.mesh import Mesh
 from fieldcast.fields.scenes import MESH_SUFFIXES
 from fieldcast.fields.scenes.mesh import Surfaces, read_mesh
@@ -88,7 +88,7 @@ def save(
     if isinstance(scene, Mesh):
         save_mesh(scene, path, force)
         return
-    if scene.spec.kind not in KINDS:
+    if not has_file(scene.spec):
         raise InputError(
             f"{path}: a {scene.spec.kind} field is made of others and has no file: convert it to a kind first"
         )

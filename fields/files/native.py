@@ -123,6 +123,7 @@ def field_of_tensors(path: Path, spec: FieldSpec, tensors: dict[str, Tensor]) ->
             raise InputError(f"{path}: tensor {name}: expected {wanted[name].dtype}, found {value.dtype}")
     field.load_state_dict(own, assign=True)
     field.check(str(path))
+    field.ready()
     field.requires_grad_(True)
     field.views = views
     return field

@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 import torch
 
 from fieldcast.errors import InputError
+from fieldcast.fields.files.memory import Memory
 from fieldcast.morph.arcs import equal_arc, even
 from fieldcast.morph.attention import Mixing
 from fieldcast.morph.distance import distance
@@ -21,7 +22,6 @@ from fieldcast.morph.evaluation.pairs import Pair
 from fieldcast.morph.evaluation.released import RELEASED, adapted_apart
 from fieldcast.morph.evaluation.transport import transport
 from fieldcast.morph.lora import adapted
-from fieldcast.morph.memory import Memory
 from fieldcast.morph.priors import Prior
 from fieldcast.morph.recipes import RECIPES, Recipe
 from fieldcast.morph.sequence import ROUNDS, Between, Change

@@ -2,24 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from functools import partial
 
+from fieldcast.fields.tables import Column, markdown
 from fieldcast.morph.evaluation.measures import DISTANCES, mean
 from fieldcast.morph.evaluation.methods import PAPERS
 from fieldcast.morph.evaluation.protocol import INPUTS, Row
-
-
-@dataclass(frozen=True)
-class Column:
-    """title: with the direction in which it is better. key: of a row's numbers. digits: behind the point. times: what
-    it is multiplied by.
-    """
-
-    title: str
-    key: str
-    digits: int = 3
-    times: float = 1.0
-
 
 QUALITY = (
     Column("end IoU ↑", "ends/iou"),
@@ -59,31 +48,27 @@ def table(rows: list[Row]) -> str:
             )
         ]
         parts.append(f"{title}\n\n{_table(rows, columns)}")
-    parts.append(f"In-betweens at equal steps, and ends\n\n{_table(rows, list(QUALITY))}")
-    parts.append(f"Cost\n\n{_table(rows, list(COST))}")
+    parts.append(f"In-betweens at equal steps, and ends\n\n{_table(rows, QUALITY)}")
+    parts.append(f"Cost\n\n{_table(rows, COST)}")
     return "\n\n".join([*parts, *_notes(rows)]) + "\n"
 
 
-def _table(rows: list[Row], columns: list[Column]) -> str:
-    """Of the columns of which something is known, and the methods that know something of them."""
-    columns = [c for c in columns if any(row.found.get(c.key) is not None for row in rows)]
-    lines = [["method", *(c.title for c in columns)], ["---"] * (len(columns) + 1)]
-    for name in dict.fromkeys(_name(row) for row in rows):
-        own = [row for row in rows if _name(row) == name]
-        means = [mean(row.found.get(c.key) for row in own) for c in columns]
-        if any(value is not None for value in means):
-            lines.append([name, *(_cell(value, c) for value, c in zip(means, columns, strict=True))])
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+def _table(rows: list[Row], columns: Sequence[Column]) -> str:
+    """A row for each method: of each number the mean of what is known."""
+    own: dict[str, list[Row]] = {}
+    for row in rows:
+        own.setdefault(_name(row), []).append(row)
+    return markdown("method", columns, [(name, partial(_mean, some)) for name, some in own.items()])
+
+
+def _mean(rows: list[Row], key: str) -> float | None:
+    return mean(row.found.get(key) for row in rows)
 
 
 def _name(row: Row) -> str:
     """A method, and the part of its own steps that it was given if that is not all."""
     job = row.job
     return f"{job.method} ({job.part:g} of its steps)" if job.method in PAPERS and job.part < 1 else job.method
-
-
-def _cell(value: float | None, column: Column) -> str:
-    return "–" if value is None else f"{value * column.times:.{column.digits}f}"
 
 
 def _notes(rows: list[Row]) -> list[str]:

@@ -17,7 +17,7 @@ from fieldcast.fields.cameras import Rays
 from fieldcast.fields.kernels.compositing import ray_of_sample, reached
 from fieldcast.reconstruct.avatars.avatar import Avatar
 from fieldcast.reconstruct.avatars.layers import Layers, Merged, layered, merged
-from fieldcast.reconstruct.avatars.rays import STEP, NearPerson, near_person
+from fieldcast.reconstruct.avatars.rays import NearPerson, near_person
 from fieldcast.reconstruct.avatars.shell import log_laplace
 
 OPAQUE = 1e-3  # leftover light behind which nothing is asked
@@ -39,15 +39,20 @@ def look_at_people(
     generator: torch.Generator | None = None,
     *,
     moving: bool = False,
+    count: int | None = None,
 ) -> Layers:
     """What rays see, each at its own frame. moving: gradients also flow to poses, places and shapes.
 
-    generator: of where the steps of a ray begin; None: in the middle.
+    generator: of where the steps of a ray begin; None: in the middle. count: of samples in the box about a person, all
+    of which are asked; None: as many as are needed.
     """
     with torch.set_grad_enabled(moving and torch.is_grad_enabled()):
         transforms = [avatar.transforms() for avatar in avatars]
-    found = [_candidates(a, m.detach(), rays, frame, generator) for a, m in zip(avatars, transforms, strict=True)]
-    ray, t, tau = (torch.cat(parts) for parts in zip(*((c.near.ray, c.near.t, c.tau) for c in found), strict=True))
+    found = [
+        _candidates(a, m.detach(), rays, frame, generator, count) for a, m in zip(avatars, transforms, strict=True)
+    ]
+    each = ((c.near.ray, c.near.t, c.near.dt, c.tau) for c in found)
+    ray, t, dt, tau = (torch.cat(parts) for parts in zip(*each, strict=True))
     person = torch.cat([torch.full_like(c.near.ray, p) for p, c in enumerate(found)])
     order, starts = _reached(tau, merged(ray, t, len(rays)))
     sigma, rgb = t.new_zeros(len(t)), t.new_zeros(len(t), 3)
@@ -56,7 +61,7 @@ def look_at_people(
         chosen = candidates.near.take(index - sum(len(c.tau) for c in found[:p]))
         density, color = _asked(avatar, transforms[p], frame, chosen)
         sigma, rgb = sigma.index_copy(0, index, density), rgb.index_copy(0, index, color)
-    tau, color = (sigma * STEP).index_select(0, order), rgb.index_select(0, order)
+    tau, color = (sigma * dt).index_select(0, order), rgb.index_select(0, order)
     return layered(tau, color, t[order], person[order], starts, len(avatars))
 
 
@@ -67,12 +72,16 @@ def _candidates(
     rays: Rays,
     frame: Int64[Tensor, " r"],
     generator: torch.Generator | None,
+    count: int | None,
 ) -> _Candidates:
-    near = near_person(avatar.places, rays, frame, generator)
+    """count: as above; then nothing is dropped, for which no depth at all is told."""
+    near = near_person(avatar.places, rays, frame, generator, count)
+    if count is not None:
+        return _Candidates(near, torch.zeros_like(near.t))
     rest = avatar.to_rest(transforms, frame[near.ray], near.vertex, near.x)
     distance, beta = avatar.shell.roughly(rest), avatar.shell.beta
     kept = (distance < FAINT * beta + SLACK).nonzero()[:, 0]
-    return _Candidates(near.take(kept), log_laplace(-distance[kept] / beta).exp() / beta * STEP)
+    return _Candidates(near.take(kept), log_laplace(-distance[kept] / beta).exp() / beta * near.dt[kept])
 
 
 @torch.no_grad()

@@ -8,35 +8,54 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
+from typing import Annotated
 
 import torch
 from jaxtyping import Float
+from msgspec import Meta
 from torch import Tensor, nn
 
+from fieldcast.errors import InputError
 from fieldcast.fields.field import Field
 from fieldcast.fields.heads import DensityActivation
-from fieldcast.fields.kinds import build
+from fieldcast.fields.kinds import KINDS, build
 from fieldcast.fields.spec import FieldSpec
 from fieldcast.reconstruct.avatars.template import Template
 
 LIMIT = 0.08  # metres that the surface may be from the template's
 SHORT = 0.01  # metres over which slopes are taken
+SHARPEST = 1e-5  # metres: the least beta that a file may have
 AHEAD = (0.0, 0.0, 1.0)  # the direction along which the inner field is asked for colours
+
+
+Side = Annotated[int, Meta(ge=2, le=2048)]
 
 
 @dataclass(frozen=True)
 class ShellSizes:
-    """of: the spec of the inner field. template: points of the grid of distances along x, y and z."""
+    """of: the spec of the inner field. template: points of the grid of distances along x, y and z. shape: how many
+    numbers say which body the template was made of.
+    """
 
     of: FieldSpec
-    template: tuple[int, int, int]
+    template: tuple[Side, Side, Side]
+    shape: Annotated[int, Meta(ge=0, le=4096)] = 0
+
+    def __post_init__(self) -> None:
+        if self.of.kind not in KINDS:
+            raise InputError(f"of: expected a kind that is not made of others, found {self.of.kind!r}")
 
 
 class Shell(Field):
-    """Column 0 of the inner field's features is the offset, before it is bounded; the others are its appearance."""
+    """Column 0 of the inner field's features is the offset, before it is bounded; the others are its appearance.
+
+    template: distances [X, Y, Z]. shape: of the body that they are of. beta: how sharp the surface is. coarse: the
+    distances when `settle` was called last, which files do not hold.
+    """
 
     Sizes = ShellSizes
     template: Tensor
+    shape: Tensor
     beta: Tensor
     coarse: Tensor
 
@@ -46,6 +65,7 @@ class Shell(Field):
         self.inner = build(sizes.of)
         self.shares_features = self.inner.shares_features
         self.register_buffer("template", torch.zeros(sizes.template))
+        self.register_buffer("shape", torch.zeros(sizes.shape))
         self.register_buffer("beta", torch.tensor(0.02))
         self.register_buffer("coarse", torch.zeros(sizes.template), persistent=False)
 
@@ -64,6 +84,15 @@ class Shell(Field):
         """The same from everywhere: a person at rest is seen along other directions than in the world."""
         return self.inner.color(features, d.new_tensor(AHEAD).expand_as(d))
 
+    def check(self, what: str) -> None:
+        if not SHARPEST <= float(self.beta) <= 1:
+            raise InputError(f"{what}: beta: expected metres from {SHARPEST:g} to 1, found {float(self.beta):g}")
+        self.inner.check(what)
+
+    def ready(self) -> None:
+        self.coarse = torch.zeros_like(self.template)
+        self.settle()
+
     @torch.no_grad()
     def settle(self) -> None:
         """Computes the distances at the template's points anew, for `roughly`."""
@@ -81,17 +110,28 @@ class Shell(Field):
         i, j, k = (self.spec.space.to_unit(x) * (shape - 1) + 0.5).long().unbind(-1)
         return self.coarse.reshape(-1)[(i * shape[1] + j) * shape[2] + k]
 
-    def slopes(self, count: int, generator: torch.Generator) -> Float[Tensor, " n"]:
-        """How much the offset changes along a metre, at random places near the surface, over about SHORT metres."""
+    def near(self, count: int, generator: torch.Generator) -> Float[Tensor, "n 3"]:
+        """Random places near the surface."""
         near = (self.coarse.abs() < 2 * SHORT).nonzero()
         index = torch.randint(max(len(near), 1), (min(count, len(near)),), generator=generator).to(near.device)
-        jitter, way = (f(len(index), 3, generator=generator).to(near.device) for f in (torch.rand, torch.randn))
-        u = (near[index] + jitter - 0.5) / (torch.tensor(self.coarse.shape, device=near.device) - 1)
-        x = self.spec.space.from_unit(u.clamp(0, 1))
-        ends = self.inner.logit(torch.cat([x, x + SHORT * way])).tanh() * LIMIT
-        here, there = ends.chunk(2)
-        slopes: Tensor = (there - here) / (SHORT * way.norm(dim=-1)).clamp_min(1e-4)
-        return slopes
+        jitter = torch.rand(len(index), 3, generator=generator).to(near.device)
+        last = torch.tensor(self.coarse.shape, device=near.device) - 1
+        return self.spec.space.from_unit(((near[index] + jitter - 0.5) / last).clamp(0, 1))
+
+    def offset(self, x: Float[Tensor, "n 3"]) -> Float[Tensor, " n"]:
+        """Metres by which the surface is outside of the template's."""
+        return LIMIT * torch.tanh(self.inner.logit(x))
+
+    def unevenness(
+        self, x: Float[Tensor, "n 3"], generator: torch.Generator
+    ) -> tuple[Float[Tensor, " n"], Float[Tensor, " n"]]:
+        """How much the offset changes along a metre, over about SHORT metres in random directions; and how many metres
+        it differs from that at the place's mirror image (bodies are symmetric about x = 0).
+        """
+        way = torch.randn(len(x), 3, generator=generator).to(x.device)
+        mirrored = x * x.new_tensor([-1.0, 1.0, 1.0])
+        here, there, opposite = self.offset(torch.cat([x, x + SHORT * way, mirrored])).chunk(3)
+        return (there - here) / (SHORT * way.norm(dim=-1)).clamp_min(1e-4), opposite - here
 
     def _distance(self, x: Float[Tensor, "n 3"], offset: Float[Tensor, " n"]) -> Float[Tensor, " n"]:
         return trilinear(self.template, self.spec.space.to_unit(x)) - LIMIT * torch.tanh(offset)
@@ -101,17 +141,20 @@ class Shell(Field):
         return log_laplace(-distance / self.beta) + torch.log(self.spec.space.unit / self.beta)
 
 
-def shell_of(template: Template, inner: FieldSpec, seed: int = 0) -> Shell:
-    """A shell whose surface is the template's. inner: a spec whose space is replaced by the template's."""
+def shell_of(template: Template, inner: FieldSpec, seed: int = 0, shape: Float[Tensor, " s"] | None = None) -> Shell:
+    """A shell whose surface is the template's. inner: a spec whose space is replaced by the template's.
+
+    shape: of the body that the template is of.
+    """
     x, y, z = template.distances.shape
-    inner = replace(inner, space=template.space)
-    spec = replace(
-        inner, kind="shell", sizes=ShellSizes(inner, (x, y, z)), density=DensityActivation(), occupancy=64, steps=256
-    )
+    inner, shape = replace(inner, space=template.space), torch.zeros(0) if shape is None else shape
+    sizes = ShellSizes(inner, (x, y, z), len(shape))
+    spec = replace(inner, kind="shell", sizes=sizes, density=DensityActivation(), occupancy=64, steps=256)
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)
         shell = Shell(spec)
     shell.template.copy_(template.distances)
+    shell.shape.copy_(shape)
     shell.settle()
     return shell
 

@@ -1,4 +1,7 @@
-"""The surface of an avatar at rest, as a mesh with colours at its vertices."""
+"""The surface of an avatar at rest, as a mesh with colours at its vertices, and the colour of any point of it.
+
+Letters: N points, S numbers of shape.
+"""
 
 from __future__ import annotations
 
@@ -25,16 +28,25 @@ def rest_mesh(avatar: Avatar) -> Mesh:
     u = torch.from_numpy(at / (np.array(distances.shape) - 1)).float().to(shell.device)
     x = shell.spec.space.from_unit(u)
     rgb = shell.color(shell.features(x), torch.zeros_like(x)).cpu().numpy()
-    vertices = (x + _added(avatar, x)).cpu().double().numpy()
+    vertices = (x + _added(avatar, x, avatar.known.shape)).cpu().double().numpy()
     return Mesh(vertices, faces.astype(np.int64), colors=(rgb * 255).round().astype(np.uint8), up=(0.0, 1.0, 0.0))
 
 
-def _added(avatar: Avatar, x: Float[Tensor, "v 3"]) -> Float[Tensor, "v 3"]:
-    """What the change of shape adds to the nearest vertices of the body."""
+@torch.no_grad()
+def surface_color(avatar: Avatar, x: Float[Tensor, "n 3"]) -> Float[Tensor, "n 3"]:
+    """The colours, sRGB 0..1, of points of the surface that `rest_mesh` gives."""
+    at = x.to(avatar.shell.device)
+    at = at - _added(avatar, at, avatar.shape)
+    color: Tensor = avatar.shell.color(avatar.shell.features(at), torch.zeros_like(at))
+    return color
+
+
+def _added(avatar: Avatar, x: Float[Tensor, "n 3"], shape: Float[Tensor, " s"]) -> Float[Tensor, "n 3"]:
+    """What the change of shape adds to the vertices that are nearest where the body has a shape."""
     from scipy.spatial import cKDTree
 
     body = avatar.known.body
-    vertices, _ = body.at_rest(avatar.known.shape)
+    vertices, _ = body.at_rest(shape)
     _, nearest = cKDTree(vertices.cpu().numpy()).query(x.cpu().numpy())
     added: Tensor = body.shape_directions[torch.from_numpy(nearest)] @ (avatar.shape - avatar.known.shape)
     return added

@@ -27,7 +27,7 @@ from torch import Tensor
 
 from fieldcast.errors import InputError
 from fieldcast.reconstruct.bodies.body import Body
-from fieldcast.reconstruct.bodies.pickles import Numbers, read_arrays, reason
+from fieldcast.reconstruct.pickles import Numbers, numbers, read_pickle, reason
 
 ARRAYS = ("v_template", "shapedirs", "posedirs", "J_regressor", "weights", "kintree_table", "f")
 LARGEST = 1 << 29  # bytes that an array may unpack to; SMPL-X's largest have 122 MB
@@ -91,6 +91,19 @@ def _read_npz(path: Path) -> dict[str, Numbers]:
         return {name: file[f"{name}.npy"] for name in names}
 
 
+def _read_pkl(path: Path) -> dict[str, Numbers]:
+    found, arrays = read_pickle(path), {}
+    if not isinstance(found, dict):
+        raise InputError(f"{path}: expected a dict of arrays, found {type(found).__name__}")
+    for name in ARRAYS:
+        if name in found:
+            try:
+                arrays[name] = numbers(found[name])
+            except ValueError as error:
+                raise InputError(f"{path}: {name}: {error}") from None
+    return arrays
+
+
 def _read_safetensors(path: Path) -> dict[str, Numbers]:
     with _complaints(path), safe_open(path, framework="np") as file:
         return {name: file.get_tensor(name) for name in file.keys() if name in ARRAYS}  # noqa: SIM118 -- no dict
@@ -107,7 +120,7 @@ def _complaints(path: Path) -> Iterator[None]:
 
 READERS: dict[str, Callable[[Path], dict[str, Numbers]]] = {
     ".npz": _read_npz,
-    ".pkl": lambda path: read_arrays(path, ARRAYS),
+    ".pkl": _read_pkl,
     ".safetensors": _read_safetensors,
 }
 

@@ -3,21 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
+from fieldcast.fields.tables import Column, markdown
 
-@dataclass(frozen=True)
-class Column:
-    """title: with its unit and arrow. key: where it is in a report, with dots; {row} stands for whose it is: `found`,
-    or a body without clothes. digits: behind the point.
-    """
-
-    title: str
-    key: str
-    digits: int
-
-
+# Keys are where numbers are in a report, with dots; {row} is whose they are: `found`, or a body's without clothes.
 SHAPE = (
     Column("V-IoU ↑", "surfaces.{row}.mean.v_iou", 3),
     Column("Chamfer, cm ↓", "surfaces.{row}.mean.chamfer_cm", 2),
@@ -75,26 +66,17 @@ def table(runs: Mapping[str, Mapping[str, Any]]) -> str:
         ("Poses and people together", [*found, *start], POSES),
         ("Masks and pictures", found, PICTURES),
     ]
-    made = [(title, _table(rows, columns)) for title, rows, columns in parts]
+    made = [
+        (title, markdown("run", columns, [(name, partial(_value, report, row)) for name, report, row in rows]))
+        for title, rows, columns in parts
+    ]
     return "\n\n".join([*(f"{title}\n\n{text}" for title, text in made if text), *_notes(runs)]) + "\n"
 
 
-def _table(rows: list[tuple[str, Mapping[str, Any], str]], columns: tuple[Column, ...]) -> str:
-    """Of the columns and rows in which there is a number; nothing if there is none."""
-    known = [c for c in columns if any(_value(report, c, row) is not None for _, report, row in rows)]
-    lines = [["run", *(c.title for c in known)], ["---"] * (len(known) + 1)]
-    for name, report, row in rows:
-        values = [_value(report, column, row) for column in known]
-        if any(value is not None for value in values):
-            cells = ["–" if v is None else f"{v:.{c.digits}f}" for v, c in zip(values, known, strict=True)]
-            lines.append([name.replace("|", "\\|"), *cells])
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines) if known else ""
-
-
-def _value(report: Mapping[str, Any], column: Column, row: str) -> float | None:
+def _value(report: Mapping[str, Any], row: str, place: str) -> float | None:
     """What a report has at a key, or None."""
     here: Any = report
-    for key in column.key.format(row=row).split("."):
+    for key in place.format(row=row).split("."):
         here = here.get(key) if isinstance(here, Mapping) else None
     return here if isinstance(here, (int, float)) else None
 
@@ -104,7 +86,7 @@ def _notes(runs: Mapping[str, Mapping[str, Any]]) -> list[str]:
     notes = []
     for name, report in runs.items():
         missing = report["people"]["missing"]
-        share = _value(report, Column("", "surfaces.{row}.mean.found_share", 0), "found")
+        share = _value(report, "found", "surfaces.{row}.mean.found_share")
         if missing:
             notes.append(f"{name}: means are without {', '.join(missing)}, who was not found.")
         if share is not None and share < 1:

@@ -9,73 +9,101 @@ Letters: T frames, P people, H by W pixels.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
-from fieldcast.errors import InputError
-from fieldcast.fields.kinds import default_spec
 from fieldcast.fields.progress import Progress, silent
-from fieldcast.fields.spec import FieldSpec
 from fieldcast.fields.training import Training
 from fieldcast.reconstruct.avatars.avatar import Avatar
-from fieldcast.reconstruct.avatars.people import look_at_people
-from fieldcast.reconstruct.fitting.masks import who_is_where
-from fieldcast.reconstruct.fitting.pixels import Batch, People
-from fieldcast.reconstruct.recordings.files import require_people
-from fieldcast.reconstruct.recordings.recording import Person, Recording
+from fieldcast.reconstruct.fitting.behind import Behind, behind_of
+from fieldcast.reconstruct.fitting.floor import Floor
+from fieldcast.reconstruct.fitting.masks import Masks, who_is_where
+from fieldcast.reconstruct.fitting.pixels import People
+from fieldcast.reconstruct.fitting.recipes import FAST, RECIPES, Recipe
+from fieldcast.reconstruct.fitting.requirements import require_fittable, require_found
+from fieldcast.reconstruct.fitting.terms import (
+    apart_loss,
+    near_given,
+    order_loss,
+    roughness,
+    seen_loss,
+    smoothness,
+)
+from fieldcast.reconstruct.recordings.recording import Recording
 from fieldcast.reconstruct.segments.segmenter import open_segmenter
 
-RAYS = 1024
-TABLES, NETWORKS = 1e-2, 2e-3  # learning rates at first
-POSE, PLACE, SHAPE = 3e-3, 1.5e-3, 1e-2
+POSE, PLACE, SHAPE = 3e-3, 1.5e-3, 1e-2  # learning rates at first, of runs of at most STEADY steps
+STEADY = 2500  # longer ones move poses as far, not farther: they drift, in depth above all
 FALL = 0.07  # what is left of rates at the end
 WIDE, SHARP, SHARPENED = 0.02, 0.004, 0.75  # metres: beta at first, and from this part of the steps on
-MASKS = 0.2
-EVEN, PLACES = 0.05, 512  # of squared slopes of offsets, at so many places near a surface: else it is rough
-BENDS, TURNS, FAR = 20.0, 1.0, 5e-4  # of second differences of places and of poses, and of leaving the poses given
 ASKED = (0.2, 0.5)  # parts of the steps after which masks are asked for anew
+DOUBTED, RELIABLE = 0.5, 0.5  # part of the steps in which surfaces are learned from the better part of frames alone
+CONTESTED = 64  # pixels that somebody is seen in who is believed to be behind another, in a step
 LOOKED, SETTLED = 100, 400  # steps between looks at surfaces, and at bodies
+WATCHED = 60.0  # seconds
 
 
 @dataclass(frozen=True)
 class Plan:
-    """steps: of training. segmenter: as `open_segmenter` takes it. moving: whether poses and shapes are learned."""
+    """steps: of training. segmenter, folder: as `open_segmenter` takes them. recipe: fast or paper. background: a field
+    file of what is behind people, in the recording's world; None: it is learned.
+
+    Each of these can be left out: moving: poses and shapes are learned; asking: masks are asked for anew; confident:
+    surfaces are learned from frames in which bodies and masks agree, at first; ordered: people stand in the order of
+    the masks, and not inside of each other; smooth: poses change steadily; floor: feet are on one floor.
+    """
 
     steps: int = 4000
     segmenter: str = "grabcut"
-    moving: bool = True
+    folder: Path | None = None
+    recipe: str = FAST
     seed: int = 0
+    background: Path | None = None
+    moving: bool = True
+    asking: bool = True
+    confident: bool = False
+    ordered: bool = False
+    smooth: bool = True
+    floor: bool = False
 
 
 @dataclass(frozen=True, eq=False)
 class Fitted:
-    """avatars: of the people, in the order of the recording. shares [T, P, H, W]: who is where. behind: what is."""
+    """avatars: of the people, in the order of the recording. shares: who is where. behind: pictures without them, one
+    or one a frame. backdrop: the same, to be looked at from anywhere.
+    """
 
     avatars: list[Avatar]
     shares: Float[Tensor, "t p h w"]
-    behind: Float[Tensor, "h w 3"]
+    behind: Float[Tensor, "v h w 3"]
+    backdrop: Behind | None = None
 
 
-def inner_spec() -> FieldSpec:
-    """The field inside a shell: small planes, whose sum is quick to learn on a CPU."""
-    spec = default_spec("planes")
-    return replace(spec, sizes=replace(spec.sizes, resolutions=(48, 128), channels=16, combine="sum", hidden=32))
-
-
-def fit_people(recording: Recording, plan: Plan, progress: Progress = silent) -> Fitted:
+def fit_people(
+    recording: Recording,
+    plan: Plan,
+    progress: Progress = silent,
+    watch: Callable[[int, Fitted], None] | None = None,
+    checkpoint: Path | None = None,
+    resume: bool = False,
+) -> Fitted:
     """Learns the people of a recording, beginning with the poses that it has.
 
-    Raises InputError for a recording without people or whose camera moves.
+    watch: is given the step and the people as they are, about every minute. checkpoint: a file that keeps the state
+    while this runs; resume: go on from there, to the same result. Raises InputError, before anything is trained, for a
+    recording without people, of somebody who is never seen, or whose camera moves and nobody knows how; and for a
+    checkpoint of another plan.
     """
-    require_people(recording)
-    if not recording.static:
-        raise InputError(f"{recording.source}: expected a camera that stands still; others cannot be fitted yet")
-    avatars = [Avatar(person, inner_spec(), plan.seed + i) for i, person in enumerate(recording.people)]
-    run = _Run(recording, avatars, plan)
+    require_fittable(recording)
+    recipe = RECIPES[plan.recipe]
+    avatars = [Avatar(person, recipe.inner(), plan.seed + i) for i, person in enumerate(recording.people)]
+    run = _Run(recording, avatars, plan, recipe, progress, watch)
     Training(
         nn.ModuleList(avatars),
         run.loss,
@@ -83,52 +111,104 @@ def fit_people(recording: Recording, plan: Plan, progress: Progress = silent) ->
         plan.steps,
         plan.seed,
         "people",
-        rates=rates(avatars),
+        rates=rates(avatars, recipe, plan.steps),
+        state=run.state,
+        identity={"recipe": plan.recipe, "frames": len(recording), "people": [a.known.name for a in avatars]},
+        checkpoint=checkpoint,
+        resume=resume,
     ).run(progress)
     for avatar in avatars:
         avatar.settle()
         avatar.shell.settle()
-    return Fitted(avatars, run.pixels.shares, run.pixels.behind)
+    return run.fitted
 
 
-def rates(avatars: Sequence[Avatar]) -> list[tuple[list[nn.Parameter], float]]:
+def rates(avatars: list[Avatar], recipe: Recipe, steps: int) -> list[tuple[list[nn.Parameter], float]]:
     """Groups of parameters with the rates that they begin with."""
     groups: list[tuple[list[nn.Parameter], float]] = []
+    slower = min(1.0, STEADY / steps)
     for avatar in avatars:
         tables = [p for name, p in avatar.shell.inner.named_parameters() if name.startswith("encoding.")]
         known = {id(p) for p in tables}
         networks = [p for p in avatar.shell.inner.parameters() if id(p) not in known]
-        groups += [(tables, TABLES), (networks, NETWORKS)]
-        groups += [([avatar.pose], POSE), ([avatar.place], PLACE), ([avatar.shape], SHAPE)]
+        groups += [(tables, recipe.tables), (networks, recipe.networks)] if tables else [(networks, recipe.networks)]
+        moved = ((avatar.pose, POSE), (avatar.place, PLACE), (avatar.shape, SHAPE))
+        groups += [([parameter], rate * slower) for parameter, rate in moved]
     return groups
 
 
 class _Run:
-    """The losses of the steps, and what is done between them."""
+    """The losses of the steps, and what is done between them.
 
-    def __init__(self, recording: Recording, avatars: list[Avatar], plan: Plan) -> None:
-        self.recording, self.avatars, self.plan = recording, avatars, plan
-        self.segmenter = open_segmenter(plan.segmenter, recording, seed=plan.seed)
-        self.asked = {round(part * plan.steps) for part in (ASKED if plan.moving else ())}
-        self.pixels = self._pixels()
+    state: what besides the avatars' own tensors decides how a run goes on: masks, surfaces as they were looked at last.
+    """
 
-    def _pixels(self) -> People:
-        people = [avatar.person for avatar in self.avatars]
-        return People.of(self.recording, who_is_where(self.recording, people, self.segmenter, self.plan.seed))
+    def __init__(
+        self,
+        recording: Recording,
+        avatars: list[Avatar],
+        plan: Plan,
+        recipe: Recipe,
+        progress: Progress,
+        watch: Callable[[int, Fitted], None] | None,
+    ) -> None:
+        self.recording, self.avatars, self.plan, self.recipe, self.watch = recording, avatars, plan, recipe, watch
+        self.behind = behind_of(recording, plan.background, plan.seed, progress)
+        told = None if self.behind is None else self.behind.told
+        self.segmenter = open_segmenter(plan.segmenter, recording, plan.folder, seed=plan.seed, behind=told)
+        self.asked = {round(part * plan.steps) for part in (ASKED if plan.moving and plan.asking else ())}
+        self.next, self.watched = 0, time.monotonic()
+        masks = self._masks()
+        require_found(recording, masks.shares)
+        self.floor = Floor.of(recording, avatars)
+        self.state = {"shares": masks.shares, "believed": masks.believed, "floor": self.floor.height}
+        self.state |= {f"{i}.coarse": avatar.shell.coarse for i, avatar in enumerate(avatars)}
+        self._see()
+
+    @property
+    def fitted(self) -> Fitted:
+        return Fitted(self.avatars, self.pixels.shares, self.pixels.behind.color, self.pixels.behind)
 
     def loss(self, step: int, generator: torch.Generator) -> Tensor:
         moving = self.plan.moving and step % 2 == 0  # poses cost as much as all else: every other step will do
         self._between(step)
-        batch = self.pixels.sample(RAYS, generator)
-        loss = seen_loss(self.avatars, batch, generator, moving)
+        doubted = self.plan.confident and self.plan.moving and step < DOUBTED * self.plan.steps
+        pool = self.reliable if doubted and not moving else None
+        batch = self.pixels.sample(self.recipe.rays, generator, pool)
         for avatar in self.avatars:
-            loss = loss + EVEN * avatar.shell.slopes(PLACES, generator).square().mean()
-            loss = loss + likely(avatar) if moving else loss
+            avatar.shell.inner.requires_grad_(not (doubted and moving))
+        loss = seen_loss(self.avatars, batch, generator, moving, self.recipe.samples)
+        for avatar in self.avatars:
+            loss = loss + roughness(avatar, generator)
+        return loss + self._poses(generator) if moving else loss
+
+    def _poses(self, generator: torch.Generator) -> Tensor:
+        """What is asked of poses alone."""
+        loss = torch.stack([near_given(avatar) for avatar in self.avatars]).sum()
+        if self.plan.smooth:
+            loss = loss + torch.stack([smoothness(avatar) for avatar in self.avatars]).sum()
+        if self.plan.floor:
+            loss = loss + self.floor.loss(self.avatars)
+        if self.plan.ordered and len(self.avatars) > 1:
+            frame = int(torch.randint(len(self.recording), (1,), generator=generator))
+            loss = loss + apart_loss(self.avatars, frame, generator)
+            if len(self.contested):
+                batch = self.pixels.sample(CONTESTED, generator, self.contested)
+                believed = self.state["believed"][batch.frame, batch.row, batch.column].long() - 1
+                loss = loss + order_loss(self.avatars, batch, believed)
         return loss
 
     def _between(self, step: int) -> None:
+        if step != self.next:  # a run that goes on: what it was is in `state`
+            self._see()
+            for avatar in self.avatars:
+                avatar.resettle()
+        self.next = step + 1
         if step in self.asked:
-            self.pixels = self._pixels()
+            masks = self._masks()
+            self.state["shares"].copy_(masks.shares)
+            self.state["believed"].copy_(masks.believed)
+            self._see()
         for avatar in self.avatars:
             part = min(1.0, step / (SHARPENED * self.plan.steps))
             avatar.shell.beta.fill_(WIDE * (SHARP / WIDE) ** part)
@@ -136,20 +216,21 @@ class _Run:
                 avatar.shell.settle()
             if step % SETTLED == SETTLED - 1 and self.plan.moving:
                 avatar.settle()
+        if step % LOOKED == 0:
+            self.floor.settle(self.avatars)
+        if self.watch and time.monotonic() - self.watched > WATCHED:
+            self.watch(step, self.fitted)
+            self.watched = time.monotonic()
 
+    def _masks(self) -> Masks:
+        people = [avatar.person for avatar in self.avatars]
+        return who_is_where(self.recording, people, self.segmenter, self.plan.seed)
 
-def seen_loss(avatars: Sequence[Avatar], batch: Batch, generator: torch.Generator, moving: bool) -> Tensor:
-    """How far what is seen is from the pictures and the masks."""
-    layers = look_at_people(avatars, batch.rays, batch.frame, generator, moving=moving)
-    color = layers.rgb + layers.transmittance[:, None] * batch.behind
-    return (color - batch.rgb).abs().mean() + MASKS * (layers.opacity - batch.shares).abs().mean()
-
-
-def likely(avatar: Avatar) -> Tensor:
-    """How unlikely the poses are: bends of the path, of turns, and how far they have left what was given."""
-    given: Person = avatar.known
-    far = FAR * (avatar.pose - given.pose).square().sum(-1).mean() + FAR * (avatar.shape - given.shape).square().mean()
-    if len(avatar.place) < 3:
-        return far
-    bends = BENDS * avatar.place.diff(n=2, dim=0).square().sum(-1).mean()
-    return far + bends + TURNS * avatar.pose.diff(n=2, dim=0).square().sum(-1).mean()
+    def _see(self) -> None:
+        """Takes from the masks what is sampled."""
+        masks = Masks(self.state["shares"], self.state["believed"])
+        self.pixels = People.of(self.recording, masks.shares, self.behind)
+        agreement = masks.agreement()
+        reliable = agreement >= agreement.quantile(1 - RELIABLE)
+        self.reliable: Int64[Tensor, "n 3"] = self.pixels.pool[reliable[self.pixels.pool[:, 0]]]
+        self.contested: Int64[Tensor, "n 3"] = self.pixels.among(masks.contested())

@@ -110,7 +110,8 @@ def film(
     for view in views:
         found = panels(view, names, depths)
         heads, cells = list(found), list(found.values())
-        parts = [slice(i, i + ACROSS) for i in range(0, len(cells), ACROSS)]
+        across = -(-len(cells) // -(-len(cells) // ACROSS))  # rows of about the same length
+        parts = [slice(i, i + across) for i in range(0, len(cells), across)]
         yield stacked([table([cells[part]], heads[part], [""], FILM_CELL) for part in parts]).float() / 255
 
 

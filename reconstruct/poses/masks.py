@@ -1,13 +1,20 @@
-"""People from masks alone: where they stand, and roughly which way they face. Limbs are not looked at.
+"""People from masks alone: where they stand, which way they face, and how their limbs are.
 
-A mask's top and bottom rows are the top of a head and the soles of somebody of mean stature, which gives the place in
-closed form (`starts.placed`). People face the way they go, or the camera if they stand. This is little, and its
-certainty says so: it is never more than 0.3.
+First where each stands (`standing`), then the direction: the cheapest path through directions over time, in a neutral
+stance (`starts.tracked`). Who walks begins with the gait that fits best (`gaits`). Then all frames of a person are
+fitted together: the body fills its outline (`outlines`), and moves as people do (`motions`).
 
-Letters: T frames, H by W pixels, P people.
+Every fourth frame is not looked at by the fit at first, but for the place that it begins with: how well the body agrees
+with the mask there is how sure the motion is. A last, shorter round looks at all frames. What a mask cannot tell stays
+a guess: depth and stature, a limb before the trunk, and left and right of somebody who is seen from the front or from
+behind.
+
+Letters: T frames, H by W pixels, P people, Y directions.
 """
 
 from __future__ import annotations
+
+from dataclasses import dataclass, replace
 
 import torch
 from jaxtyping import Bool, Float, UInt8
@@ -15,75 +22,139 @@ from torch import Tensor
 
 from fieldcast.errors import InputError
 from fieldcast.fields.cameras import Cameras
-from fieldcast.reconstruct.bodies.body import Body
-from fieldcast.reconstruct.poses.motions import motion
-from fieldcast.reconstruct.poses.puppets import landmarks_only
-from fieldcast.reconstruct.poses.smoothing import spline
-from fieldcast.reconstruct.poses.starts import bridged, placed, unwrapped, upright
-from fieldcast.reconstruct.poses.views import ideal, turned
-from fieldcast.reconstruct.recordings.recording import Person
+from fieldcast.fields.progress import Progress, silent
+from fieldcast.reconstruct.bodies.body import Body, Posed
+from fieldcast.reconstruct.poses import standing
+from fieldcast.reconstruct.poses.gaits import in_step
+from fieldcast.reconstruct.poses.motions import Fit, Motion, fitted, motion
+from fieldcast.reconstruct.poses.outlines import Outline, outline, smaller, spread_points
+from fieldcast.reconstruct.poses.puppets import sparse
+from fieldcast.reconstruct.poses.starts import DIRECTIONS, bridged, tracked, unwrapped
+from fieldcast.reconstruct.poses.views import local
+from fieldcast.reconstruct.recordings.recording import Person, Recording
+from fieldcast.reconstruct.recordings.silhouettes import silhouettes
 
-SURE = 0.3
-"""The certainty of somebody who is seen whole."""
-WALKING = 0.3
-"""Metres a second from which on people face the way they go."""
+STEPS = 160
+HELD = 4  # every fourth frame is not looked at first
+PARTLY = 0.25  # what a frame counts whose mask lacks a part: legs that a mask has lost are not to be folded away
+LAST = 0.4  # of the steps, for all frames
+DOUBT = 0.05  # what a frame's outline counts for its direction: frames that follow each other are wrong alike
+
+
+@dataclass(frozen=True, eq=False)
+class Stand:
+    """Somebody before limbs are looked at. own, nearer: pixels that show them, and those that show people nearer.
+    whole: whether the mask has its head and its feet."""
+
+    own: Bool[Tensor, "t h w"]
+    nearer: Bool[Tensor, "t h w"]
+    place: Float[Tensor, "t 3"]
+    present: Bool[Tensor, " t"]
+    whole: Bool[Tensor, " t"]
 
 
 def fit_masks(
-    body: Body, cameras: Cameras, labels: list[UInt8[Tensor, "h w"]], up: Float[Tensor, " 3"], fps: float = 24.0
+    body: Body,
+    cameras: Cameras,
+    labels: list[UInt8[Tensor, "h w"]],
+    up: Float[Tensor, " 3"],
+    fit: Fit | None = None,
+    progress: Progress = silent,
 ) -> list[tuple[Person, Float[Tensor, " t"]]]:
-    """For each label a body of mean shape that stands, frame by frame, and how sure that is, 0 to `SURE`.
+    """For each label a body that fills it, and for each frame how sure that is, 0 to 1: the intersection over union of
+    body and mask in the nearest frames that the fit had not seen.
 
-    labels: of each pixel 0 for the background, or 1 + the number of the person. A frame counts only where its mask does
-    not reach the upper or lower edge of the picture; what covers feet is not noticed.
+    labels: of each pixel 0 for the background, or 1 + the number of the person.
     """
     if len(labels) != len(cameras):
         raise InputError(f"masks: {len(labels)} frames, but there are {len(cameras)} cameras")
+    fit = fit or Fit(STEPS)
+    small, reduced = smaller(cameras, labels)
+    people = int(reduced.max())
+    points = sparse(body, spread_points(body))
+    stands = stand(body, small, reduced, people, up)
     found = []
-    for p in range(1, int(max(label.max() for label in labels)) + 1):
-        ends, whole = _ends(labels, p)
-        if not whole.any():
-            raise InputError(f"masks: label {p} is seen from head to foot in no frame")
-        place = _places(body, cameras, ends, whole, up)
-        yaw = _facing(place, cameras, up, fps)
-        person = motion(landmarks_only(body), up, yaw, place).person(body, f"person {p}", whole)
-        found.append((person, SURE * whole.float()))
+    for p, one in enumerate(stands):
+        given = outline(small, one.own, one.nearer, one.present)
+        given = replace(given, weight=torch.where(one.whole, 1.0, PARTLY) * given.weight)
+        moving, sure = _one(body, points, given, one, up, fit, progress, f"person {p + 1}")
+        found.append((moving.person(body, f"person {p + 1}", one.present), sure))
     return found
 
 
-def _ends(labels: list[UInt8[Tensor, "h w"]], label: int) -> tuple[Float[Tensor, "t 2 2"], Bool[Tensor, " t"]]:
-    """The middle of a mask's columns at its top and at its bottom, pixels, and whether both are in the picture."""
-    ends, whole = torch.zeros(len(labels), 2, 2), torch.zeros(len(labels), dtype=torch.bool)
-    for t, picture in enumerate(labels):
-        rows, columns = (picture == label).nonzero().unbind(1)
-        if len(rows) and int(rows.min()) > 0 and int(rows.max()) < len(picture) - 1:
-            x = float(columns.float().median()) + 0.5
-            ends[t], whole[t] = torch.tensor([[x, float(rows.min())], [x, float(rows.max()) + 1]]), True
-    return ends, whole
+def stand(
+    body: Body, cameras: Cameras, labels: UInt8[Tensor, "t h w"], people: int, up: Float[Tensor, " 3"]
+) -> list[Stand]:
+    """Where everybody stands, and who is nearer than whom."""
+    masks = standing.own_masks(labels, people)
+    found, wholes, depths = [], [], []
+    for p, own in enumerate(masks):
+        known = standing.whole(own, (labels > 0) & ~own)
+        if not known.any():
+            raise InputError(f"masks: label {p + 1} is seen from head to foot in no frame")
+        wholes.append(known)
+        found.append(standing.places(body, cameras, standing.ends(own, known), known, up))
+        depths.append(-local(cameras, found[-1][:, None])[:, 0, 2])
+    nearer = [
+        torch.stack([m & (d < depths[p])[:, None, None] for m, d in zip(masks, depths, strict=True)]).any(0)
+        for p in range(people)
+    ]
+    enough = [own.sum((1, 2)) >= standing.LEAST for own in masks]
+    return [Stand(*each) for each in zip(masks, nearer, found, enough, wholes, strict=True)]
 
 
-def _places(
-    body: Body, cameras: Cameras, ends: Float[Tensor, "t 2 2"], whole: Bool[Tensor, " t"], up: Float[Tensor, " 3"]
-) -> Float[Tensor, "t 3"]:
-    """Where a body of mean stature has its head and soles at the ends of a mask, smooth over time."""
-    height = body.vertices[:, 1].amax()
-    tall = torch.stack([height * up, torch.zeros(3)]).expand(len(cameras), 2, 3)
-    at, _ = placed(turned(cameras, tall)[:, None], ideal(cameras, ends), torch.ones(len(cameras), 2))
-    foot = (cameras.c2w[:, :, :3] @ at[:, 0, :, None])[..., 0] + cameras.centers
-    # A body's place turns nothing: its root stays above its place along its own y axis, which is the world's up.
-    root = body.joints[0]
-    foot = bridged(foot + upright(up, torch.zeros(1))[0] @ root - root, whole)
-    if int(whole.sum()) < 4:
-        return foot
-    smooth = [spline(column[:, None].double().numpy(), whole.numpy(), 0.3) for column in foot.T]
-    return torch.cat([torch.from_numpy(column) for column in smooth], 1).to(foot)
+def _one(
+    body: Body, points: Body, given: Outline, one: Stand, up: Tensor, fit: Fit, progress: Progress, name: str
+) -> tuple[Motion, Float[Tensor, " t"]]:
+    """The motion of one person, and how sure it is."""
+    held = _held(one.present)
+    seen = given.without(held)
+    moving = begin(points, seen, one, up, fit.fps)
+
+    def fill(outline: Outline) -> None:
+        def data(posed: Posed, done: float) -> Tensor:
+            return outline.cost(posed.vertices).sum()
+
+        steps = fit.steps if outline is seen else int(LAST * fit.steps)
+        fitted(moving, data, replace(fit, steps=steps), progress, name)
+
+    fill(seen)
+    unseen = held if held.any() else one.present
+    agreed = overlaps(moving.person(body, name, one.present), given.cameras, one, unseen)
+    if held.any():
+        fill(given)
+    return moving, torch.where(one.present, bridged(agreed[:, None], unseen)[:, 0], 0.0)
 
 
-def _facing(place: Float[Tensor, "t 3"], cameras: Cameras, up: Float[Tensor, " 3"], fps: float) -> Float[Tensor, " t"]:
-    """The yaw of the way that somebody goes, or to the camera where they all but stand."""
-    frame = upright(up, torch.zeros(1))[0]
-    speed = torch.gradient(place, dim=0)[0] * fps if len(place) > 1 else torch.zeros_like(place)
-    ways, views = speed @ frame, (cameras.centers - place) @ frame
-    walks = ways[:, [0, 2]].norm(dim=1).median() > WALKING
-    chosen = ways if walks else views
-    return unwrapped(torch.atan2(chosen[:, 0], chosen[:, 2]))
+def _held(present: Bool[Tensor, " t"]) -> Bool[Tensor, " t"]:
+    """Every fourth frame in which somebody is there, where there are enough."""
+    held = torch.zeros_like(present)
+    held[present.nonzero()[HELD // 2 :: HELD, 0]] = True
+    return held if int(present.sum()) >= 2 * HELD else torch.zeros_like(present)
+
+
+def begin(points: Body, given: Outline, one: Stand, up: Float[Tensor, " 3"], fps: float) -> Motion:
+    """Somebody who faces the likeliest way, and walks in step with the masks if they walk."""
+    way, speed, view = standing.ways(one.place, given.cameras, up, fps)
+    yaws = torch.arange(DIRECTIONS) * (2 * torch.pi / DIRECTIONS)
+    with torch.no_grad():
+        fills = [given.cost(motion(points, up, yaw.expand(len(way)), one.place).posed()[0].vertices) for yaw in yaws]
+        cost = DOUBT * torch.stack(fills, 1) + standing.facing_cost(yaws, way, speed, view)
+        moving = motion(points, up, unwrapped(yaws[tracked(cost, fps)[0]]), one.place)
+
+        def fills_better(turned: Tensor) -> Tensor:
+            moving.turned = turned
+            return given.cost(moving.posed()[0].vertices).sum()
+
+        moving.turned = in_step(points, speed, fps, fills_better)
+    return moving
+
+
+def overlaps(person: Person, cameras: Cameras, one: Stand, frames: Bool[Tensor, " t"]) -> Float[Tensor, " t"]:
+    """Intersection over union of what is seen of a body and its mask, in some frames; 0 in the others."""
+    alone = Recording([torch.zeros(0, 0, 3, dtype=torch.uint8)] * len(cameras), cameras, (person,))
+    found = torch.zeros(len(cameras))
+    for t in frames.nonzero()[:, 0].tolist():
+        seen = silhouettes(alone, t).whole[0] & ~one.nearer[t]
+        found[t] = float((seen & one.own[t]).sum() / (seen | one.own[t]).sum().clamp_min(1))
+    return found

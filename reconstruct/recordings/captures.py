@@ -23,6 +23,7 @@ from fieldcast.fields.scenes.framing import up_direction
 from fieldcast.reconstruct.recordings.files import common_size, read_frames
 from fieldcast.reconstruct.recordings.pictures import FPS, in_order
 from fieldcast.reconstruct.recordings.recording import Recording
+from fieldcast.reconstruct.recordings.steadiness import MOVES
 
 
 def read_capture(path: Path, downscale: int = 1, allow_outside: bool = False, progress: Progress = silent) -> Recording:
@@ -55,7 +56,7 @@ def with_cameras(recording: Recording, path: Path) -> Recording:
         distortion=coefficients if bool(coefficients.any()) else None,
         fisheye=any(lens.fisheye for lens in lenses),
     )
-    guesses = (": no camera is known: ", ": the picture moves, ")
+    guesses = (": no camera is known: ", MOVES)
     kept = tuple(line for line in recording.warnings if not any(guess in line for guess in guesses))
     return _finished(replace(recording, cameras=cameras, warnings=kept), file)
 

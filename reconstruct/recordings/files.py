@@ -155,12 +155,17 @@ def _picture(folder: str, i: int) -> str:
     return f"{folder}/{i:04d}.png"
 
 
-def _people_entries(people: tuple[Person, ...]) -> list[PersonEntry]:
-    """Files have the names of people where these are plain and differ in more than case, else their numbers."""
+def stems(people: tuple[Person, ...]) -> list[str]:
+    """What files of people are called: their names where these are plain and differ in more than case, else numbers."""
     names = [person.name for person in people]
     plain = all(re.fullmatch(r"[\w-]{1,60}", name, re.ASCII) for name in names)
-    stems = names if plain and len({name.casefold() for name in names}) == len(names) else range(len(names))
+    if plain and len({name.casefold() for name in names}) == len(names):
+        return names
+    return [str(number) for number in range(len(names))]
+
+
+def _people_entries(people: tuple[Person, ...]) -> list[PersonEntry]:
     return [
         PersonEntry(person.name, person.body.name, f"people/{stem}.npz")
-        for person, stem in zip(people, stems, strict=True)
+        for person, stem in zip(people, stems(people), strict=True)
     ]

@@ -41,12 +41,12 @@ def _decode(path: Path) -> UInt8[np.ndarray, "h w"]:
     try:
         with Image.open(path) as image:
             image.load()
-            if image.mode not in ("L", "P"):
+            if image.mode not in ("L", "P", "1"):
                 raise InputError(
                     f"{path}: expected a mask of 8-bit grey or palette values, found {image.mode}; "
                     "write 0 for the background and 1, 2, ... for the people"
                 )
-            return np.array(image)
+            return np.array(image, np.uint8)
     except InputError:
         raise
     except Exception as error:  # damaged files make Pillow raise almost anything

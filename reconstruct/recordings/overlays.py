@@ -16,13 +16,12 @@ from torch import Tensor
 
 from fieldcast.fields.files.atomic import atomic_folder
 from fieldcast.fields.progress import Progress, silent
+from fieldcast.reconstruct.outputs.masks import COLORS, TINT
+from fieldcast.reconstruct.outputs.pictures import chosen
 from fieldcast.reconstruct.recordings.check import PersonCheck, check_recording, reduced, reduced_size
 from fieldcast.reconstruct.recordings.recording import Recording
 from fieldcast.reconstruct.recordings.silhouettes import Silhouettes
 
-COLORS = ((230, 80, 60), (60, 130, 240), (70, 190, 90), (240, 190, 40), (170, 90, 210), (60, 200, 210))
-TINT = 0.45
-SHEET = 8  # frames on the sheet
 COLUMNS = 4
 
 
@@ -63,8 +62,7 @@ class Sheet:
 
     def __init__(self, recording: Recording, folder: Path) -> None:
         self.recording, self.folder = recording, folder
-        steps = min(SHEET, len(recording))
-        self.chosen = np.linspace(0, len(recording) - 1, steps).round().astype(int).tolist()
+        self.chosen = chosen(len(recording))
         self.kept: dict[int, Image.Image] = {}
         (folder / "frames").mkdir()
 

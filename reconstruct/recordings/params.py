@@ -6,6 +6,7 @@ numbers of the nearest frame in which they are.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -66,6 +67,14 @@ def nearest_present(present: Bool[np.ndarray, " t"]) -> Int64[np.ndarray, " t"]:
     there = present.nonzero()[0]
     found: Int64[np.ndarray, " t"] = there[np.abs(np.arange(len(present))[:, None] - there).argmin(1)].astype(np.int64)
     return found
+
+
+def closed(person: Person) -> Person:
+    """Somebody with the numbers of the nearest frame in which they are present, wherever they are not."""
+    if bool(person.present.all()) or not bool(person.present.any()):
+        return person
+    nearest = torch.from_numpy(nearest_present(person.present.cpu().numpy())).to(person.place.device)
+    return replace(person, pose=person.pose[nearest], place=person.place[nearest])
 
 
 def write_person(person: Person, path: Path) -> None:

@@ -26,7 +26,7 @@ from fieldcast.fields.scenes.checks import IMAGE_SUFFIXES
 from fieldcast.fields.scenes.images import shrink
 from fieldcast.reconstruct.recordings.files import common_size, read_frames
 from fieldcast.reconstruct.recordings.recording import Recording
-from fieldcast.reconstruct.recordings.steadiness import STILL, camera_shift
+from fieldcast.reconstruct.recordings.steadiness import MOVES, STILL, camera_shift
 
 MEMORY = 8 << 30  # bytes of frames that are held at once
 # What ffmpeg may take a file for: formats that hold pictures themselves. Playlists, which name other files, are not.
@@ -95,7 +95,7 @@ def guessed(frames: list[UInt8[Tensor, "h w 3"]], fps: float, source: str, warni
     moved, frame = camera_shift(frames)
     if moved > STILL * max(width, height):
         warnings += (
-            f"{source}: the picture moves, by {moved:.0f} pixels until frame {frame}: the camera does not stand still; "
+            f"{source}{MOVES}by {moved:.0f} pixels until frame {frame}: the camera does not stand still; "
             "give its places in a transforms.json (--cameras)",
         )
     return Recording(frames, cameras, fps=fps, source=source, warnings=(guess, *warnings))

@@ -11,6 +11,7 @@ import torch
 from jaxtyping import Float64, UInt8
 from torch import Tensor
 
+MOVES = ": the picture moves, "  # begins what is said where a camera that nothing is known of does not stand still
 SIDE = 160  # pixels along the longer side of what is compared
 FRAMES = 24  # how many are compared with the first
 STILL = 0.02  # of the longer side: people's own moves, and a hand that holds the camera, are taken for less

@@ -25,14 +25,16 @@ from torch import Tensor
 
 from fieldcast.errors import InputError
 from fieldcast.reconstruct.bodies.body import Body, axis_angles
+from fieldcast.reconstruct.pickles import Numbers, numbers, read_pickle
 from fieldcast.reconstruct.recordings.arrays import read_npz
 from fieldcast.reconstruct.recordings.params import person_of
 from fieldcast.reconstruct.recordings.recording import Person, Recording
 from fieldcast.reconstruct.recordings.smpl import smpl_pose, smpl_shape
-from fieldcast.reconstruct.recordings.unpickling import read_pickle
 
 NAMES = ("time", "tid", "global_orient", "body_pose", "betas", "camera", "size", "focal")
 FOCAL = 5000 / 256  # of the longer side: what PHALP's networks were trained with
+LARGEST = 23 * 3 * 3  # numbers of an array of somebody's pose
+ROWS = 1 << 20  # people in all frames together
 SHORTEST = 0.1  # of the frames: tracks that are shorter are left out, as are most of a tracker's mistakes
 FLIP = torch.diag(torch.tensor([1.0, -1.0, -1.0], dtype=torch.float64))  # OpenCV's camera axes to OpenGL's
 
@@ -153,17 +155,40 @@ def _focal(columns: dict[str, Any], count: int, path: Path) -> Float64[np.ndarra
 def _table(document: Any, path: Path) -> dict[str, Any]:
     """The columns of what a pickle holds, of those rows in which somebody was seen."""
     rows: dict[str, list[Any]] = {name: [] for name in NAMES[:6]}
+    count = 0
     try:
         for i, frame in enumerate(document.values()):
-            seen = frame.get("tracked_time", [0] * len(frame["tid"]))
-            for k, number in enumerate(frame["tid"]):
-                if int(seen[k]) == 0:
-                    rows["time"].append(int(frame.get("time", i)))
-                    rows["tid"].append(int(number))
-                    rows["camera"].append(np.asarray(frame["camera"][k], np.float64).reshape(3))
+            tids = _each(frame["tid"])
+            count += len(tids)
+            if count > ROWS:
+                raise ValueError(f"more than {ROWS:,} rows")
+            seen = _each(frame.get("tracked_time", [0] * len(tids)))
+            cameras, bodies = (_each(frame[name]) if len(tids) else [] for name in ("camera", "smpl"))
+            for k, number in enumerate(tids):
+                if _whole(seen[k]) == 0:
+                    rows["time"].append(_whole(frame.get("time", i)))
+                    rows["tid"].append(_whole(number))
+                    rows["camera"].append(_some(cameras[k]).reshape(3))
                     for name in ("global_orient", "body_pose", "betas"):
-                        rows[name].append(np.asarray(frame["smpl"][k][name], np.float64))
+                        rows[name].append(_some(bodies[k][name]))
         return {name: np.array(values) for name, values in rows.items()}
     except (AttributeError, KeyError, TypeError, ValueError, IndexError, OverflowError) as error:
         reason = f"{type(error).__name__}: {error}"
         raise InputError(f"{path}: expected the tracks of 4D-Humans, found something else ({reason:.100})") from None
+
+
+def _each(value: Any) -> Any:
+    """What is in a list, or in an array."""
+    return value if isinstance(value, (list, tuple)) else numbers(value)
+
+
+def _whole(value: Any) -> int:
+    return int(numbers(value).item())
+
+
+def _some(value: Any) -> Numbers:
+    """A few numbers: files may name the same large array again and again."""
+    found = numbers(value)
+    if found.size > LARGEST:
+        raise ValueError(f"an array of {found.size:,} numbers")
+    return found.astype(np.float64)

@@ -22,7 +22,7 @@ from torch import Tensor
 from fieldcast.errors import InputError
 from fieldcast.reconstruct.recordings.recording import Recording
 from fieldcast.reconstruct.segments.regions import distances
-from fieldcast.reconstruct.segments.segmenter import HIDDEN, SURE, Prompt
+from fieldcast.reconstruct.segments.segmenter import HIDDEN, SURE, Backdrop, Prompt
 
 QUIET = 3.0  # grey levels: the least noise that is believed, since videos are compressed
 DEVIATIONS = 1.4826  # the standard deviation of a normal distribution, by its median absolute deviation
@@ -98,30 +98,36 @@ def around(prompts: list[Prompt | None], like: Float[Tensor, "h w"]) -> Bool[Ten
 
 @dataclass(frozen=True, eq=False)
 class Subtraction:
-    """What differs from the background is the nearest person's. background: None until it has been learned."""
+    """What differs from the background is the nearest person's. background: None until it has been learned. behind:
+    what is told of the background of each picture; then nothing is learned.
+    """
 
     background: Background | None = None
+    behind: Backdrop | None = None
 
     @staticmethod
-    def open(recording: Recording) -> Subtraction:
-        """For a recording whose camera stands still."""
-        if not recording.static:
+    def open(recording: Recording, behind: Backdrop | None = None) -> Subtraction:
+        """For a recording whose camera stands still, or of which it is known what is behind people."""
+        if behind is None and not recording.static:
             raise InputError(f"{recording.source}: segmenter background: expected a camera that stands still")
-        return Subtraction(background_of(recording.frames))
+        return Subtraction(background_of(recording.frames) if behind is None else None, behind)
 
     def learned(self, frames: Sequence[UInt8[Tensor, "h w 3"]], prompts: Sequence[list[Prompt | None]]) -> Subtraction:
         """With the background of these frames, where nobody is believed to be."""
+        if self.behind is not None:
+            return self
         people = [around(asked, image[..., 0].float()) for image, asked in zip(frames, prompts, strict=True)]
         return Subtraction(background_of(frames, people))
 
     def segment(self, image: UInt8[Tensor, "h w 3"], prompts: list[Prompt | None]) -> Float[Tensor, "p h w"]:
         """See `Segmenter`."""
-        if self.background is None:
+        background = self.background if self.behind is None else Background(*self.behind(image))
+        if background is None:
             raise ValueError("Subtraction: expected a background; learn it from the frames first")
         logits = torch.full((len(prompts), *image.shape[:2]), HIDDEN)
         if all(prompt is None for prompt in prompts):
             return logits
-        odds = self.background.evidence(image)
+        odds = background.evidence(image)
         away = distances(prompts, odds)
         nearest = away.argmin(0)
         for person in range(len(prompts)):

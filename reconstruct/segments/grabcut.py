@@ -3,14 +3,15 @@
 GrabCut cuts a picture in two along its edges, by mixtures of colours that it fits to both sides, and keeps to what it
 is told for sure. What is told follows from log-odds: how far a pixel is from where the person is believed to be, how
 usual its colour is for this person over all frames, and how usual for the background (pixel by pixel, if the camera
-stands still; otherwise in the person's surroundings in this frame). What two people claim goes to whoever has the
-higher odds.
+stands still or somebody tells what is behind people; otherwise in the person's surroundings in this frame). What two
+people claim goes to whoever has the higher odds.
 
 Letters: P people, H by W pixels.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -23,7 +24,7 @@ from fieldcast.reconstruct.segments.background import FRAMES, Background, around
 from fieldcast.reconstruct.segments.colours import Colours, colours_of
 from fieldcast.reconstruct.segments.edges import soft_shares
 from fieldcast.reconstruct.segments.regions import distances
-from fieldcast.reconstruct.segments.segmenter import HIDDEN, Prompt, labels_of, logits_of
+from fieldcast.reconstruct.segments.segmenter import HIDDEN, Backdrop, Prompt, labels_of, logits_of
 
 # Lengths are in statures: 0.01 is 1.75 cm of somebody who is seen whole.
 EDGE, SLOPE = 0.01, 0.015  # where a person may as well be as not, and over how much more the odds fall e-fold
@@ -37,30 +38,40 @@ ROUNDS = 5
 
 @dataclass(frozen=True, eq=False)
 class Known:
-    """What frames have told. colours: of each person. background: None where the camera moves."""
+    """What frames have told. colours: of each person. background: None where the camera moves. behind: what is told of
+    each picture's background instead.
+    """
 
     colours: tuple[Colours, ...] = ()
     background: Background | None = None
+    behind: Backdrop | None = None
+
+    def of(self, image: UInt8[Tensor, "h w 3"]) -> Background | None:
+        """What is behind people in a picture, if that is known."""
+        return self.background if self.behind is None else Background(*self.behind(image))
 
 
 @dataclass(frozen=True, eq=False)
 class GrabCut:
-    """static: whether the camera stands still. seed: of OpenCV's mixtures. known: None: learned from each picture."""
+    """static: whether the camera stands still. seed: of OpenCV's mixtures. known: None: learned from each picture.
+    behind: what is told of backgrounds; then they are not learned.
+    """
 
     static: bool = False
     seed: int = 0
     known: Known | None = None
+    behind: Backdrop | None = None
 
     def learned(self, frames: Sequence[UInt8[Tensor, "h w 3"]], prompts: Sequence[list[Prompt | None]]) -> GrabCut:
         """With the background, and with the colours that everybody has after a first segmentation without them."""
         background = None
-        if self.static and len(frames) >= FRAMES:
+        if self.static and self.behind is None and len(frames) >= FRAMES:
             people = [around(asked, image[..., 0].float()) for image, asked in zip(frames, prompts, strict=True)]
             background = background_of(frames, people)
-        first = replace(self, known=Known(background=background))
+        first = replace(self, known=Known(background=background, behind=self.behind))
         reliable = [first.reliable(image, asked) for image, asked in zip(frames, prompts, strict=True)]
         colours = [colours_of(zip(frames, masks, strict=True)) for masks in zip(*reliable, strict=True)]
-        return replace(self, known=Known(tuple(colours), background))
+        return replace(self, known=Known(tuple(colours), background, self.behind))
 
     def reliable(self, image: UInt8[Tensor, "h w 3"], prompts: list[Prompt | None]) -> Bool[Tensor, "p h w"]:
         """Where each person is found, near to where it was looked for, and away from others."""
@@ -85,23 +96,33 @@ class GrabCut:
             if bool(around_it.any()):
                 mine = cut(image, odds[person], around_it, self.seed) & (odds[person] > best)
                 labels[mine], best = person + 1, torch.where(mine, odds[person], best)
-        return logits_of(soft_shares(labels, len(prompts), image, self.known.background))
+        return logits_of(soft_shares(labels, len(prompts), image, self.known.of(image)))
 
 
 def odds_of(image: UInt8[Tensor, "h w 3"], away: Float[Tensor, "p h w"], known: Known) -> Float[Tensor, "p h w"]:
     """Log-odds of each person against everything else, before edges are looked at. away: see `distances`."""
-    if known.background is not None:
-        behind = -known.background.evidence(image)
-    elif known.colours:
-        nearest = away.amin(0)
-        behind = colours_of([(image, (nearest > INNER) & (nearest < OUTER))]).evidence(image)
-    else:
-        behind = torch.zeros_like(away[0])
+    behind = _behind(image, away.amin(0), known)
     people = ((EDGE - away) / SLOPE).clamp(LEAST_PRIOR, MOST_PRIOR)
     if known.colours:
         people = people + torch.stack([colours.evidence(image) for colours in known.colours])
     every = torch.cat([behind[None], people.masked_fill(away.isposinf(), -torch.inf)])
     return torch.stack([every[k] - _without(every, k).logsumexp(0) for k in range(1, len(every))])
+
+
+def _behind(image: UInt8[Tensor, "h w 3"], nearest: Float[Tensor, "h w"], known: Known) -> Float[Tensor, "h w"]:
+    """Log-odds of the background. What is told of it may be wrong: then it has either the colour that is told or one of
+    the surroundings'. nearest: how far whoever is nearest is from each pixel, statures.
+    """
+    background = known.of(image)
+    if background is not None and known.behind is None:
+        return -background.evidence(image)
+    around_it = torch.zeros_like(nearest)
+    if known.colours:
+        around_it = colours_of([(image, (nearest > INNER) & (nearest < OUTER))]).evidence(image)
+    if background is None:
+        return around_it
+    told = torch.where(background.known, -background.evidence(image), -torch.inf)
+    return torch.logaddexp(told, around_it) - math.log(2)
 
 
 def cut(

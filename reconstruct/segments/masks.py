@@ -9,22 +9,20 @@ Letters: T frames, P people, H by W pixels.
 
 from __future__ import annotations
 
-import hashlib
-import re
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import torch
 from jaxtyping import Bool, Float, UInt8
-from PIL import Image
 from torch import Tensor
 
 from fieldcast.errors import InputError
 from fieldcast.fields.scenes.images import image_size, read_image
+from fieldcast.reconstruct.recordings.masks import read_labels
+from fieldcast.reconstruct.recordings.pictures import in_order
 from fieldcast.reconstruct.recordings.recording import Recording
 from fieldcast.reconstruct.segments.agreement import masks_of
-from fieldcast.reconstruct.segments.segmenter import HIDDEN, SURE, Prompt
+from fieldcast.reconstruct.segments.segmenter import HIDDEN, SURE, Prompt, digest
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,11 +44,11 @@ class MaskFiles:
             raise InputError(f"{source}: segmenter masks: expected masks in the recording or a folder, found none")
         # Of pictures that are the same the first one's count.
         pairs = reversed(list(zip(recording.frames, masks, strict=True)))
-        return MaskFiles({_digest(image): mask for image, mask in pairs}, source)
+        return MaskFiles({digest(image): mask for image, mask in pairs}, source)
 
     def segment(self, image: UInt8[Tensor, "h w 3"], prompts: list[Prompt | None]) -> Float[Tensor, "p h w"]:
         """SURE where a mask says so, HIDDEN elsewhere; half and half, in shares, where two do."""
-        masks = self.masks.get(_digest(image))
+        masks = self.masks.get(digest(image))
         if masks is None:
             raise InputError(f"{self.source}: expected a frame of the recording, found a picture that has no masks")
         if len(masks) != len(prompts):
@@ -62,11 +60,11 @@ def read_masks(folder: Path, recording: Recording) -> list[Bool[Tensor, "p h w"]
     """The masks of all people in each frame."""
     if not folder.is_dir():
         raise InputError(f"{folder}: expected a folder of masks, found {'a file' if folder.exists() else 'nothing'}")
-    inner = sorted((path for path in folder.iterdir() if path.is_dir()), key=_order)
+    inner = sorted((path for path in folder.iterdir() if path.is_dir()), key=lambda path: in_order(path.name))
     names, people = [person.name for person in recording.people], len(recording.people)
     if not inner:
         files = _files(folder, recording)
-        return [masks_of(_labels(file, recording, people), people) for file in files]
+        return [masks_of(read_labels(file, _size(recording), people), people) for file in files]
     if set(names) <= {path.name for path in inner}:
         inner = [folder / name for name in names]
     if len(inner) != people:
@@ -76,43 +74,22 @@ def read_masks(folder: Path, recording: Recording) -> list[Bool[Tensor, "p h w"]
 
 
 def _files(folder: Path, recording: Recording) -> list[Path]:
-    files = sorted((path for path in folder.iterdir() if path.suffix.lower() == ".png"), key=_order)
+    files = [path for path in folder.iterdir() if path.suffix.lower() == ".png"]
+    files.sort(key=lambda path: in_order(path.name))
     if len(files) != len(recording):
         raise InputError(f"{folder}: expected {len(recording)} PNG files, one a frame, found {len(files)}")
     return files
 
 
-def _order(path: Path) -> list[tuple[int, str]]:
-    """Numbers in names by their value: 2 before 10."""
-    return [(int(part), "") if part.isdigit() else (-1, part) for part in re.split(r"(\d+)", path.name)]
-
-
 def _mask(path: Path, recording: Recording) -> Bool[Tensor, "h w"]:
-    _check_size(path, recording)
+    width, height = _size(recording)
+    if image_size(path) != (width, height):
+        found = "x".join(map(str, image_size(path)))
+        raise InputError(f"{path}: expected a mask of {width}x{height}, as its frame, found {found}")
     return read_image(path)[..., 0] > 127
 
 
-def _labels(path: Path, recording: Recording, people: int) -> UInt8[Tensor, "h w"]:
-    _check_size(path, recording)
-    try:
-        with Image.open(path) as image:
-            if image.mode not in ("L", "P", "1"):
-                raise InputError(f"{path}: expected labels in grey or with a palette, found mode {image.mode}")
-            labels = torch.from_numpy(np.array(image, np.uint8))
-    except (OSError, SyntaxError) as error:
-        raise InputError(f"{path}: expected a whole image, found a damaged or cut short one ({error})") from None
-    if int(labels.max()) > people:
-        raise InputError(f"{path}: expected labels up to {people}, one a person, found {int(labels.max())}")
-    return labels
-
-
-def _check_size(path: Path, recording: Recording) -> None:
+def _size(recording: Recording) -> tuple[int, int]:
+    """Width and height of the frames."""
     height, width = recording.frames[0].shape[:2]
-    if image_size(path) != (width, height):
-        found = "x".join(map(str, image_size(path)))
-        raise InputError(f"{path}: expected a mask of {width}x{height} pixels, as the frames have, found {found}")
-
-
-def _digest(image: UInt8[Tensor, "h w 3"]) -> bytes:
-    """What tells pictures apart: their size and all their bytes."""
-    return hashlib.blake2b(image.cpu().contiguous().numpy().tobytes(), key=str(tuple(image.shape)).encode()).digest()
+    return width, height

@@ -9,8 +9,9 @@ Letters: P people, Q = P + 1 with the background, H by W pixels, T frames, N and
 
 from __future__ import annotations
 
+import hashlib
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol, runtime_checkable
@@ -25,6 +26,10 @@ from fieldcast.reconstruct.recordings.recording import Recording
 
 SURE = 12.0  # the largest logit that is given: who is that sure is wrong in one of 160,000 pixels
 HIDDEN = -SURE
+
+Backdrop = Callable[[Tensor], tuple[Tensor, Tensor]]
+"""Of a picture [H, W, 3]: the colours of what is behind people, 0..255, and their standard deviation [H, W], infinite
+where they are not known."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -100,14 +105,22 @@ def eight_bit_shares(logits: Float[Tensor, "p h w"]) -> UInt8[Tensor, "p h w"]:
     return (shares_of(logits)[1:] * 255).round().to(torch.uint8)
 
 
+def digest(image: UInt8[Tensor, "h w 3"]) -> bytes:
+    """What tells pictures apart: their size and all their bytes."""
+    return hashlib.blake2b(image.cpu().contiguous().numpy().tobytes(), key=str(tuple(image.shape)).encode()).digest()
+
+
 @dataclass(frozen=True, eq=False)
 class Source:
-    """What segmenters are opened with. folder: of weights (sam) or of mask files (masks); None: there is none."""
+    """What segmenters are opened with. folder: of weights (sam) or of mask files (masks); None: there is none. behind:
+    what is behind people in each frame, if that is known; else segmenters find out, if the camera stands still.
+    """
 
     recording: Recording
     folder: Path | None = None
     device: torch.device | str = "cpu"
     seed: int = 0
+    behind: Backdrop | None = None
 
 
 def _masks(source: Source) -> Segmenter:
@@ -119,13 +132,13 @@ def _masks(source: Source) -> Segmenter:
 def _grabcut(source: Source) -> Segmenter:
     from fieldcast.reconstruct.segments.grabcut import GrabCut
 
-    return GrabCut(source.recording.static, source.seed)
+    return GrabCut(source.recording.static, source.seed, behind=source.behind)
 
 
 def _background(source: Source) -> Segmenter:
     from fieldcast.reconstruct.segments.background import Subtraction
 
-    return Subtraction.open(source.recording)
+    return Subtraction.open(source.recording, source.behind)
 
 
 def _sam(source: Source) -> Segmenter:
@@ -138,14 +151,19 @@ SEGMENTERS = {"masks": _masks, "grabcut": _grabcut, "background": _background, "
 
 
 def open_segmenter(
-    name: str, recording: Recording, folder: Path | None = None, device: torch.device | str = "cpu", seed: int = 0
+    name: str,
+    recording: Recording,
+    folder: Path | None = None,
+    device: torch.device | str = "cpu",
+    seed: int = 0,
+    behind: Backdrop | None = None,
 ) -> Segmenter:
     """A segmenter for a recording, by its name.
 
     masks: says what the recording's labels, or the mask files in a folder, say. grabcut: OpenCV's, with what can be
-    learned from all frames. background: what differs from the background, if the camera stands still. sam: SAM or SAM 2
-    from a folder of weights, on a device.
+    learned from all frames. background: what differs from the background, if the camera stands still or `behind` tells
+    what that is in each frame (grabcut looks at it too). sam: SAM or SAM 2 from a folder of weights, on a device.
     """
     if name not in SEGMENTERS:
         raise InputError(f"segmenter {name}: expected one of {', '.join(SEGMENTERS)}")
-    return SEGMENTERS[name](Source(recording, folder, device, seed))
+    return SEGMENTERS[name](Source(recording, folder, device, seed, behind))

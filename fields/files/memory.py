@@ -1,4 +1,4 @@
-"""What is done of a long morph, kept in a file while it lasts, so that an interrupted one goes on."""
+"""What is done of long work, kept in a file while it lasts, so that interrupted work goes on."""
 
 from __future__ import annotations
 
@@ -40,6 +40,7 @@ class Memory:
             found = make()
             self.known |= {stem + key: value for key, value in found.items()}
             if self.path is not None:
+                self.path.parent.mkdir(exist_ok=True)
                 write_tensors(self.path, self.known, self.identity, force=True)
         return found
 
