@@ -106,7 +106,7 @@ def spread_colors(
 def nearest_faces(
     corners: Float64[np.ndarray, "f 3 3"], resolution: int
 ) -> tuple[Int64[np.ndarray, " n"], Float32[np.ndarray, " n"], Int64[np.ndarray, "n 3"], Float64[np.ndarray, "n 3"]]:
-    """The cells within BAND + SKIN of a surface: the nearest face of each, its distance, the cell, the nearest point."""
+    """Cells within BAND + SKIN of a surface: the nearest face of each, how far it is, the cell, its nearest point."""
     from scipy.ndimage import distance_transform_edt
     from scipy.spatial import cKDTree
     from trimesh.triangles import closest_point
