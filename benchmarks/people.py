@@ -35,7 +35,7 @@ RUNS: dict[str, dict[str, Any]] = {
     "default": {},
     "masks asked for once": {"asking": False},
     "with confidence": {"confident": True},
-    "with order, apart": {"ordered": True},
+    "with order and apart": {"ordered": True},
     "not smooth": {"smooth": False},
     "on one floor": {"floor": True},
     "true poses": {"moving": False},

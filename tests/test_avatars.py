@@ -20,7 +20,7 @@ from fieldcast.reconstruct.avatars.avatar import Avatar
 from fieldcast.reconstruct.avatars.layers import Layers, layered, merged
 from fieldcast.reconstruct.avatars.people import look_at_people
 from fieldcast.reconstruct.avatars.rays import STEP, near_person
-from fieldcast.reconstruct.avatars.shell import LIMIT, Shell, log_laplace, shell_of, trilinear
+from fieldcast.reconstruct.avatars.shell import LIMIT, Shell, inset, log_laplace, shell_of, trilinear
 from fieldcast.reconstruct.avatars.surface import rest_mesh
 from fieldcast.reconstruct.avatars.template import REACH, signed_distances, template_of
 from fieldcast.reconstruct.avatars.warp import CELL, NEAR, Places, inverse, places_of
@@ -302,12 +302,27 @@ def shell(body: Body) -> Shell:
 
 
 def test_the_density_of_a_shell_is_volsdfs(shell: Shell) -> None:
-    """sigma = 1 / beta (1/2 + 1/2 sign(s) expm1(-|s| / beta)) with s the distance with its sign changed."""
+    """sigma = 1 / beta (1/2 + 1/2 sign(s) expm1(-|s| / beta)) with s the distance from a little inside of the surface,
+    with its sign changed.
+    """
     g = torch.Generator().manual_seed(5)
     x = shell.spec.space.from_unit(torch.rand(500, 3, generator=g))
-    s, beta = -shell.distance(x).double(), float(shell.beta)
+    s, beta = -shell.distance(x).double() - float(inset(shell.beta)), float(shell.beta)
     expected = (0.5 - 0.5 * s.sign() * torch.expm1(-s.abs() / beta)) / beta
     assert torch.allclose(shell.density(x).double(), expected, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("beta", [0.002, 0.005, 0.02])
+@pytest.mark.parametrize("radius", [0.03, 0.06, 0.15])
+def test_half_of_the_light_passes_a_ball_where_its_outline_is(shell: Shell, radius: float, beta: float) -> None:
+    """Without the inset it is 1 to 2.5 betas outside, by which people that are fitted to outlines become too thin."""
+    along, aside = torch.linspace(-0.4, 0.4, 4001), torch.linspace(0, 0.3, 601)
+    distance = (along**2 + aside[:, None] ** 2).sqrt() - radius
+    with torch.no_grad():
+        shell.beta.fill_(beta)
+        tau = shell.log_density(distance.flatten()).exp().reshape(distance.shape).sum(1) * 0.8 / 4000
+    half = float(aside[tau > math.log(2)].max())
+    assert abs(half - radius) < 0.6 * beta
 
 
 def test_a_shells_surface_stays_within_its_limit_and_follows_its_inner_field(shell: Shell) -> None:

@@ -25,7 +25,7 @@ from fieldcast.reconstruct.fitting.floor import STANDS, Floor
 from fieldcast.reconstruct.fitting.masks import Masks, who_is_where
 from fieldcast.reconstruct.fitting.pixels import People
 from fieldcast.reconstruct.fitting.recipes import RECIPES, small_planes
-from fieldcast.reconstruct.fitting.terms import ORDER, apart_loss, order_loss, smoothness
+from fieldcast.reconstruct.fitting.terms import AWAY, ORDER, apart_loss, near_given, order_loss, smoothness
 from fieldcast.reconstruct.recordings.recording import Person, Recording
 from fieldcast.reconstruct.segments.segmenter import open_segmenter
 
@@ -208,6 +208,16 @@ def test_who_watches_sees_people_on_the_way(truth: Recording, monkeypatch: pytes
     seen: list[int] = []
     fit_people(truth, Plan(steps=3), watch=lambda step, fitted: seen.append(step if len(fitted.avatars) == 2 else -1))
     assert seen == [0, 1, 2]
+
+
+def test_the_mean_distance_that_was_given_is_kept_and_nothing_else_of_the_places(truth: Recording) -> None:
+    avatar, centers = Avatar(truth.people[0], small_planes()), truth.cameras.centers
+    sight = torch.nn.functional.normalize(truth.people[0].place - centers, dim=-1)
+    wave = torch.linspace(-1, 1, FRAMES)[:, None]
+    for way, cost in ((sight, AWAY * 0.1**2), (sight * wave, 0.0), (torch.linalg.cross(sight, sight.roll(1, -1)), 0.0)):
+        with torch.no_grad():
+            avatar.place.copy_(truth.people[0].place + 0.1 * way)
+        assert near_given(avatar, centers).item() == pytest.approx(cost, abs=1e-6)
 
 
 def test_surfaces_are_learned_from_frames_that_agree_and_poses_from_all(truth: Recording) -> None:

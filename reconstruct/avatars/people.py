@@ -18,7 +18,7 @@ from fieldcast.fields.kernels.compositing import ray_of_sample, reached
 from fieldcast.reconstruct.avatars.avatar import Avatar
 from fieldcast.reconstruct.avatars.layers import Layers, Merged, layered, merged
 from fieldcast.reconstruct.avatars.rays import NearPerson, near_person
-from fieldcast.reconstruct.avatars.shell import log_laplace
+from fieldcast.reconstruct.avatars.shell import inset
 
 OPAQUE = 1e-3  # leftover light behind which nothing is asked
 FAINT, SLACK = 6.0, 0.01  # betas from a surface, and metres more for the roughness, beyond which nothing is seen
@@ -79,9 +79,9 @@ def _candidates(
     if count is not None:
         return _Candidates(near, torch.zeros_like(near.t))
     rest = avatar.to_rest(transforms, frame[near.ray], near.vertex, near.x)
-    distance, beta = avatar.shell.roughly(rest), avatar.shell.beta
-    kept = (distance < FAINT * beta + SLACK).nonzero()[:, 0]
-    return _Candidates(near.take(kept), log_laplace(-distance[kept] / beta).exp() / beta * near.dt[kept])
+    shell, distance = avatar.shell, avatar.shell.roughly(rest)
+    kept = (distance + inset(shell.beta) < FAINT * shell.beta + SLACK).nonzero()[:, 0]
+    return _Candidates(near.take(kept), shell.log_density(distance[kept]).exp() * near.dt[kept])
 
 
 @torch.no_grad()

@@ -1,7 +1,8 @@
 """The field of a surface near a known one: distances to a template, which another field moves and colours.
 
-sigma = Psi(-d / beta) / beta, with Psi the cumulative Laplace distribution (VolSDF, Yariv et al. 2021, eq. 2 and 3) and
-d the template's distance less the offset, at most LIMIT metres, that the inner field tells.
+sigma = Psi(-(d + inset) / beta) / beta, with Psi the cumulative Laplace distribution (VolSDF, Yariv et al. 2021, eq. 2
+and 3) and d the template's distance less the offset, at most LIMIT metres, that the inner field tells. VolSDF has no
+inset: there rays that graze a surface are stopped outside of it, and what is fitted to outlines becomes too thin.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from fieldcast.reconstruct.avatars.template import Template
 
 LIMIT = 0.08  # metres that the surface may be from the template's
 SHORT = 0.01  # metres over which slopes are taken
+ROUND = 0.06  # metres: the radius of what people are made of, about
 SHARPEST = 1e-5  # metres: the least beta that a file may have
 AHEAD = (0.0, 0.0, 1.0)  # the direction along which the inner field is asked for colours
 
@@ -66,7 +68,7 @@ class Shell(Field):
         self.shares_features = self.inner.shares_features
         self.register_buffer("template", torch.zeros(sizes.template))
         self.register_buffer("shape", torch.zeros(sizes.shape))
-        self.register_buffer("beta", torch.tensor(0.02))
+        self.register_buffer("beta", torch.tensor(0.01))
         self.register_buffer("coarse", torch.zeros(sizes.template), persistent=False)
 
     def distance(self, x: Float[Tensor, "n 3"]) -> Float[Tensor, " n"]:
@@ -110,6 +112,17 @@ class Shell(Field):
         i, j, k = (self.spec.space.to_unit(x) * (shape - 1) + 0.5).long().unbind(-1)
         return self.coarse.reshape(-1)[(i * shape[1] + j) * shape[2] + k]
 
+    def log_density(self, distance: Float[Tensor, " n"]) -> Float[Tensor, " n"]:
+        """The logarithm of sigma, 1 / metre, at distances from the surface."""
+        return log_laplace(-(distance + inset(self.beta)) / self.beta) - self.beta.log()
+
+    def beneath(self, x: Float[Tensor, "n 3"]) -> Float[Tensor, "n 3"]:
+        """Where rays that meet the surface at places come to an end, whose colours are seen there."""
+        steps = SHORT * torch.cat([torch.eye(3), -torch.eye(3)]).to(x.device)
+        around = self.spec.space.to_unit(x[:, None] + steps).reshape(-1, 3)
+        ahead, back = trilinear(self.template, around).reshape(-1, 2, 3).unbind(1)
+        return x - inset(self.beta) * nn.functional.normalize(ahead - back, dim=-1)
+
     def near(self, count: int, generator: torch.Generator) -> Float[Tensor, "n 3"]:
         """Random places near the surface."""
         near = (self.coarse.abs() < 2 * SHORT).nonzero()
@@ -138,7 +151,7 @@ class Shell(Field):
 
     def _logit(self, distance: Float[Tensor, " n"]) -> Float[Tensor, " n"]:
         """log(sigma unit): the density activation is exp."""
-        return log_laplace(-distance / self.beta) + torch.log(self.spec.space.unit / self.beta)
+        return self.log_density(distance) + math.log(self.spec.space.unit)
 
 
 def shell_of(template: Template, inner: FieldSpec, seed: int = 0, shape: Float[Tensor, " s"] | None = None) -> Shell:
@@ -157,6 +170,15 @@ def shell_of(template: Template, inner: FieldSpec, seed: int = 0, shape: Float[T
     shell.shape.copy_(shape)
     shell.settle()
     return shell
+
+
+def inset(beta: Tensor) -> Tensor:
+    """Metres: how deep inside of a surface the density has half its height, for outlines to be at the surface.
+
+    The optical depth along a ray that grazes a ball of radius ROUND, whose density falls outwards as exp(-d / beta), is
+    half exp(-inset / beta) sqrt(2 pi ROUND / beta); of light, half comes through where that is log 2.
+    """
+    return beta * ((2 * math.pi * ROUND / beta).sqrt() / (2 * math.log(2))).log().clamp_min(0)
 
 
 def log_laplace(u: Float[Tensor, " n"]) -> Float[Tensor, " n"]:

@@ -27,7 +27,7 @@ def rest_mesh(avatar: Avatar) -> Mesh:
     at, faces, _, _ = marching_cubes(distances, 0.0, gradient_direction="descent")
     u = torch.from_numpy(at / (np.array(distances.shape) - 1)).float().to(shell.device)
     x = shell.spec.space.from_unit(u)
-    rgb = shell.color(shell.features(x), torch.zeros_like(x)).cpu().numpy()
+    rgb = shell.color(shell.features(shell.beneath(x)), torch.zeros_like(x)).cpu().numpy()
     vertices = (x + _added(avatar, x, avatar.known.shape)).cpu().double().numpy()
     return Mesh(vertices, faces.astype(np.int64), colors=(rgb * 255).round().astype(np.uint8), up=(0.0, 1.0, 0.0))
 
@@ -37,7 +37,7 @@ def surface_color(avatar: Avatar, x: Float[Tensor, "n 3"]) -> Float[Tensor, "n 3
     """The colours, sRGB 0..1, of points of the surface that `rest_mesh` gives."""
     at = x.to(avatar.shell.device)
     at = at - _added(avatar, at, avatar.shape)
-    color: Tensor = avatar.shell.color(avatar.shell.features(at), torch.zeros_like(at))
+    color: Tensor = avatar.shell.color(avatar.shell.features(avatar.shell.beneath(at)), torch.zeros_like(at))
     return color
 
 

@@ -38,10 +38,10 @@ from fieldcast.reconstruct.fitting.terms import (
 from fieldcast.reconstruct.recordings.recording import Recording
 from fieldcast.reconstruct.segments.segmenter import open_segmenter
 
-POSE, PLACE, SHAPE = 3e-3, 1.5e-3, 1e-2  # learning rates at first, of runs of at most STEADY steps
+POSE, PLACE, SHAPE = 3e-3, 1.5e-3, 2.5e-2  # learning rates at first, of runs of at most STEADY steps
 STEADY = 2500  # longer ones move poses as far, not farther: they drift, in depth above all
 FALL = 0.07  # what is left of rates at the end
-WIDE, SHARP, SHARPENED = 0.02, 0.004, 0.75  # metres: beta at first, and from this part of the steps on
+WIDE, SHARP, SHARPENED = 0.01, 0.004, 0.75  # metres: beta at first, and from this part of the steps on
 ASKED = (0.2, 0.5)  # parts of the steps after which masks are asked for anew
 DOUBTED, RELIABLE = 0.5, 0.5  # part of the steps in which surfaces are learned from the better part of frames alone
 CONTESTED = 64  # pixels that somebody is seen in who is believed to be behind another, in a step
@@ -184,7 +184,8 @@ class _Run:
 
     def _poses(self, generator: torch.Generator) -> Tensor:
         """What is asked of poses alone."""
-        loss = torch.stack([near_given(avatar) for avatar in self.avatars]).sum()
+        centers = self.recording.cameras.centers
+        loss = torch.stack([near_given(avatar, centers) for avatar in self.avatars]).sum()
         if self.plan.smooth:
             loss = loss + torch.stack([smoothness(avatar) for avatar in self.avatars]).sum()
         if self.plan.floor:

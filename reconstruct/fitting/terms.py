@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 import torch
 from jaxtyping import Float, Int64
-from torch import Tensor
+from torch import Tensor, nn
 
 from fieldcast.fields.cameras import Rays
 from fieldcast.reconstruct.avatars.avatar import Avatar
@@ -21,7 +21,7 @@ from fieldcast.reconstruct.recordings.recording import Person
 
 MASKS = 1.0  # of shares of pixels, beside colours
 BENDS, TURNS = 20.0, 1.0  # of second differences of places and of poses
-FAR = 5e-4  # of leaving the poses and the shape that were given
+FAR, AWAY = 5e-4, 20.0  # of leaving the poses and the shape that were given, and of the mean distance
 EVEN, PLACES = 0.05, 512  # of squared slopes of offsets, at so many places near a surface: else it is rough
 MIRROR = 20.0  # of squared metres by which offsets differ from left to right: a camera sees mostly one side
 ORDER, APART = 0.1, 10.0  # of metres in the wrong order; of square metres inside of others
@@ -45,11 +45,18 @@ def roughness(avatar: Avatar, generator: torch.Generator) -> Tensor:
     return EVEN * slope.square().mean() + MIRROR * lopsided.square().mean()
 
 
-def near_given(avatar: Avatar) -> Tensor:
-    """How far poses, where the person is present, and shape have left what was given."""
+def near_given(avatar: Avatar, centers: Float[Tensor, "t 3"]) -> Tensor:
+    """How far poses, where the person is present, and shape have left what was given; and the mean distance from the
+    cameras, whose centers are given for all frames.
+
+    Pictures tell size and distance together alone. Of the two, distance was given in many frames.
+    """
     given: Person = avatar.known
     pose, shape = (avatar.pose - given.pose)[given.present], avatar.shape - given.shape
-    return FAR * (pose.square().sum(-1).mean() + shape.square().mean())
+    sight = nn.functional.normalize(given.place - centers, dim=-1)
+    farther = ((avatar.place - given.place) * sight).sum(-1)[given.present]
+    held = FAR * (pose.square().sum(-1).mean() + shape.square().mean())
+    return held + AWAY * farther.mean().square()
 
 
 def smoothness(avatar: Avatar) -> Tensor:
