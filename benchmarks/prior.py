@@ -3,7 +3,8 @@
     .venv/bin/python benchmarks/prior.py ../shared/data/meshes
 
 writes docs/prior-samples.png (64 samples, seeds 0 to 63) and docs/prior-codec.png (32 held-out objects and, below each,
-its reconstruction), and prints how near reconstructions are.
+its reconstruction), and prints how near reconstructions are, and the loss of the flow on objects that it has learned from
+and on held-out ones.
 """
 
 from __future__ import annotations
@@ -17,16 +18,19 @@ import torch
 from PIL import Image, ImageDraw
 
 from fieldcast.fields.space import Space
+from fieldcast.morph.attention import plain
 from fieldcast.morph.distance import distance, filled
 from fieldcast.morph.flow import generate
 from fieldcast.morph.inputs import volume_in
 from fieldcast.morph.pictures import FRONT, around, lit, picture
-from fieldcast.morph.priors import open_prior
+from fieldcast.morph.priors import Condition, open_prior
 from fieldcast.morph.priors.builtin import BuiltinPrior
 from fieldcast.morph.priors.builtin.assets import read_index
+from fieldcast.morph.priors.builtin.training import MIDDLE, SPREAD
 from fieldcast.morph.volumes import Volume
 
 SIZE, COLUMNS = 120, 16
+TIMES = 8
 
 
 def cell(volume: Volume, text: str) -> Image.Image:
@@ -44,6 +48,21 @@ def sheet(cells: list[Image.Image], columns: int) -> Image.Image:
     for i, one in enumerate(cells):
         image.paste(one, (i % columns * width, i // columns * height))
     return image
+
+
+@torch.no_grad()
+def flow_loss(prior: BuiltinPrior, objects: list[tuple[Volume, str]]) -> float:
+    """The mean squared error of velocities, at TIMES times of each of some objects with their captions."""
+    generator, found = torch.Generator().manual_seed(0), []
+    for volume, caption in objects:
+        x1, condition = prior.encode(volume), prior.embed(caption)
+        x0 = torch.randn(TIMES, *x1.shape, generator=generator)
+        t = (MIDDLE + SPREAD * torch.randn(TIMES, generator=generator)).sigmoid()
+        words, weights, pooled = condition.words, condition.weights, condition.pooled
+        told = Condition(words.expand(TIMES, -1, -1), weights.expand(TIMES, -1), pooled.expand(TIMES, -1))
+        velocity = prior.velocity(torch.lerp(x0, x1, t[:, None, None]), t, told, plain)
+        found.append((velocity - (x1 - x0)).square().mean())
+    return float(torch.stack(found).mean())
 
 
 def main() -> None:
@@ -80,6 +99,11 @@ def main() -> None:
         f"{len(found)} held-out objects: IoU mean {ious.mean():.3f}, median {ious.median():.3f}, least {ious.min():.3f}"
     )
     print(f"distance (1 - IoU + half the colour difference): mean {distances.mean():.3f}")
+    learned = [row for row in read_index(args.assets) if row.split == "train"]
+    learned = learned[:: len(learned) // len(held)][: len(held)]
+    known = [(volume_in(args.assets / row.path), prior.known(f"{row.name} {row.category}")) for row in learned]
+    new = [(one[1], prior.known(f"{one[0].name} {one[0].category}")) for one in found]
+    print(f"loss of the flow: {flow_loss(prior, known):.3f} on objects it knows, {flow_loss(prior, new):.3f} on others")
     print(measure.machine())
 
 
