@@ -3,8 +3,8 @@
     .venv/bin/python benchmarks/prior.py ../shared/data/meshes
 
 writes docs/prior-samples.png (64 samples, seeds 0 to 63) and docs/prior-codec.png (32 held-out objects and, below each,
-its reconstruction), and prints how near reconstructions are, and the loss of the flow on objects that it has learned from
-and on held-out ones.
+its reconstruction), and prints how near reconstructions are, and the loss of the flow on objects that it knows and on
+held-out ones.
 """
 
 from __future__ import annotations
