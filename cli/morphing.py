@@ -153,8 +153,8 @@ def evaluate(console: Console, assets: Path, out: Path, pairs: Path | None, prio
 @click.option(
     "--work", type=click.Path(path_type=Path), help="A folder for what is made on the way (default: beside OUT)."
 )
-@click.option("--steps", default=6_000, show_default=True, type=click.IntRange(1), help="Of the network.")
-@click.option("--codec-steps", default=3_000, show_default=True, type=click.IntRange(1), help="Of the codec before it.")
+@click.option("--steps", default=12_000, show_default=True, type=click.IntRange(1), help="Of the network.")
+@click.option("--codec-steps", default=5_000, show_default=True, type=click.IntRange(1), help="Of the codec before it.")
 @options.SEED
 @options.DEVICE
 @options.FORCE

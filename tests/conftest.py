@@ -78,9 +78,9 @@ def tiny_prior() -> Any:
     smooth = torch.linalg.qr(torch.stack([torch.ones(512), x, y, z, x * y, y * z, z * x, x * y * z], 1))[0]
     codec.shape_basis.copy_(smooth)
     codec.color_basis.copy_(smooth[:, :2])
-    for parameter in codec.cells.parameters():  # or surfaces would be of crumbs
+    for parameter in codec.shape_decoder.cells.parameters():  # or surfaces would be of crumbs
         torch.nn.init.zeros_(parameter)
-    codec.components.bias.data[0] += 4 * smooth[0, 0].sign()  # and of most of the grid
+    codec.shape_decoder.components.bias.data[0] += 4 * smooth[0, 0].sign()  # and of most of the grid
     words = ["", "blue", "car", "house", "red", "tree"]
     network = Transformer(TransformerSizes(tokens=64, channels=32, words=len(words), width=32, blocks=2, heads=2))
     for parameter in network.parameters():

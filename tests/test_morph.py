@@ -359,6 +359,7 @@ def test_shape_alone_and_texture_alone(tiny_prior: BuiltinPrior, ends: tuple[Giv
     texture = tiny_prior.parts["texture"]
     assert not torch.allclose(formed.latents[2, :, texture], whole.latents[2, :, texture], atol=1e-2)
     assert not torch.allclose(painted.latents[2, :, texture], painted.latents[0, :, texture], atol=1e-2)
+    assert all(torch.equal(volume.sdf, painted.volumes[0].sdf) for volume in painted.volumes)
 
 
 def test_second_object_is_turned_like_the_first(tiny_prior: BuiltinPrior, ends: tuple[Given, Given]) -> None:

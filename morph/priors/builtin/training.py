@@ -49,8 +49,8 @@ SILENT, KEPT = 0.12, 0.85  # captions that say nothing; words of the others that
 class Plan:
     """How long and how large. steps: of the network; codec_steps: of the codec before it."""
 
-    steps: int = 6_000
-    codec_steps: int = 3_000
+    steps: int = 12_000
+    codec_steps: int = 5_000
     seed: int = 0
     device: str = "cpu"
     codec: CodecSizes = field(default_factory=CodecSizes)
