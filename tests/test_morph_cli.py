@@ -104,7 +104,7 @@ MISTAKES = [
     ("near", ["red hause", "ball.glb", "out", *QUICK], "near it: house"),
     ("caption", ["ball.glb", "red_car.glb", "out", *QUICK, "--caption-b", "dragon"], "does not know 'dragon'"),
     ("no-prior", ["ball.glb", "red_car.glb", "out", "--prior", "none.safetensors"], "none.safetensors: no such file"),
-    ("version", ["ball.glb", "red_car.glb", "out", "--prior", "later.safetensors"], "format 1, found 99"),
+    ("version", ["ball.glb", "red_car.glb", "out", "--prior", "later.safetensors"], "format 2, found 99"),
     ("part", ["ball.glb", "red_car.glb", "out", "--prior", "less.safetensors"], "less.safetensors: not a whole prior"),
     ("other", ["ball.glb", "red_car.glb", "out", "--prior", "other.safetensors"], "expected a prior"),
     ("resume", ["ball.glb", "red_car.glb", "out", *QUICK, "--resume"], "nothing to resume"),
