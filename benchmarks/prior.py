@@ -2,9 +2,9 @@
 
     .venv/bin/python benchmarks/prior.py ../shared/data/meshes
 
-writes docs/prior-samples.png (64 samples, seeds 0 to 63) and docs/prior-codec.png (32 held-out objects and, below each,
-its reconstruction), and prints how near reconstructions are, and the loss of the flow on objects that it knows and on
-held-out ones.
+writes docs/prior-samples.png (64 samples, seeds 0 to 63), docs/prior-words.png (four samples of each of some captions)
+and docs/prior-codec.png (32 held-out objects and, below each, its reconstruction), and prints how near reconstructions
+are, and the loss of the flow on objects that it knows and on held-out ones.
 """
 
 from __future__ import annotations
@@ -31,6 +31,10 @@ from fieldcast.morph.volumes import Volume
 
 SIZE, COLUMNS = 120, 16
 TIMES = 8
+SAID = (
+    *("brown horse", "car", "red car", "purple chair"),
+    *("green tree", "yellow truck", "house building", "sword weapon"),
+)
 
 
 def cell(volume: Volume, text: str) -> Image.Image:
@@ -81,6 +85,8 @@ def main() -> None:
         cells.append(cell(volume, caption or "-"))
         print(seed, caption, flush=True)
     sheet(cells, COLUMNS).save(args.out / "prior-samples.png", optimize=True)
+    words = [cell(prior.volume(z, Space()), caption) for caption in SAID for z in generate(prior, caption, 4, 0)]
+    sheet(words, COLUMNS).save(args.out / "prior-words.png", optimize=True)
     found = []
     for row in held:
         volume = volume_in(args.assets / row.path)
