@@ -38,7 +38,7 @@ from fieldcast.reconstruct.fitting.terms import (
 from fieldcast.reconstruct.recordings.recording import Recording
 from fieldcast.reconstruct.segments.segmenter import open_segmenter
 
-POSE, PLACE, SHAPE = 3e-3, 1.5e-3, 2.5e-2  # learning rates at first, of runs of at most STEADY steps
+POSE, PLACE, SHAPE = 3e-3, 1.5e-3, 6e-2  # learning rates at first, of runs of at most STEADY steps
 STEADY = 2500  # longer ones move poses as far, not farther: they drift, in depth above all
 FALL = 0.07  # what is left of rates at the end
 WIDE, SHARP, SHARPENED = 0.01, 0.004, 0.75  # metres: beta at first, and from this part of the steps on
