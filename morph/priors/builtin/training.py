@@ -71,8 +71,8 @@ def train_prior(folder: Path, work: Path, plan: Plan, progress: Progress = silen
         latents.shape[2], latents.shape[3], len(words), plan.width, plan.blocks, plan.width // HEAD
     )
     network, curve = train_transformer(latents[train], captions, sizes, work, plan, progress)
-    made = {"assets": len(rows), "seed": plan.seed, "steps": plan.steps, "codec_steps": plan.codec_steps}
-    made |= {"loss": curve}
+    made: dict[str, Any] = {"assets": len(rows), "seed": plan.seed}
+    made |= {"steps": plan.steps, "codec_steps": plan.codec_steps, "loss": curve}
     return BuiltinPrior(codec, network, words, made)
 
 
