@@ -191,5 +191,6 @@ def train_prior(
         "bytes": out.stat().st_size,
         "seconds": round(time.perf_counter() - start, 1),
         **prior.made,
+        "loss": prior.made["loss"][-1],
     }
     show(console, f"{out}: fieldcast morph A B OUT --prior {out}", facts)
