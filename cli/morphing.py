@@ -73,8 +73,8 @@ def between(console: Console, a: str, b: str, out: Path, resume: bool, force: bo
         memory.load()
     with console.progress("morph") as progress:
         made = make(prior, first, second, recipe, asked["frames"], asked["seed"], asked["what"], memory, progress)
-        facts = report(made, prior, asked["recipe"], time.perf_counter() - start)
-        write_morph(made, prior, out, facts, provenance(f"{a} to {b}"), force, progress)
+        facts = report(made, asked["recipe"], time.perf_counter() - start)
+        write_morph(made, out, facts, provenance(f"{a} to {b}"), force, progress)
     memory.forget()
     show(console, f"{out}/: morph.mp4, sheet.png, {len(made.alphas)} frames", facts)
 

@@ -2,7 +2,7 @@
 
 prior = open_prior()
 made = morph(prior, given_by(prior, "car.glb"), given_by(prior, "green tree"), RECIPES["default"], frames=24)
-fieldcast.save(prior.decode(made.latents[12], made.space), "half-way.safetensors")
+fieldcast.save(made.field(12), "half-way.safetensors")
 """
 
 from fieldcast.morph.ends import Given

@@ -36,6 +36,15 @@ def plain(place: Place, q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None) ->
     return functional.scaled_dot_product_attention(q, k, v, attn_mask=None if bias is None else bias.to(q.dtype))
 
 
+def without(blocks: tuple[int, ...], attend: Attend) -> Attend:
+    """Attention by which tokens of some blocks see only themselves (Ahn et al. 2024, perturbed-attention guidance)."""
+
+    def some(place: Place, q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None) -> Tensor:
+        return v if place[1] == "self" and place[0] in blocks else attend(place, q, k, v, bias)
+
+    return some
+
+
 def written_out(place: Place, q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None) -> Tensor:
     """The same in single steps: on a CPU, with 64 tokens, a training step takes 0.30 s with it and 0.56 without."""
     logits = (q * q.shape[-1] ** -0.5) @ k.transpose(-1, -2)

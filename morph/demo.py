@@ -32,7 +32,7 @@ def run_demo(
     first, second = given_by(prior, str(assets / FIRST)), given_by(prior, str(assets / SECOND))
     with shown("morph") as progress:
         made = morph(prior, first, second, RECIPES["default"], FRAMES, seed, progress=progress)
-        facts = report(made, prior, "default", time.perf_counter() - start)
+        facts = report(made, "default", time.perf_counter() - start)
         told = Provenance(source=f"{FIRST} to {SECOND}", version=fieldcast.__version__)
-        write_morph(made, prior, out, facts, told, force, progress)
+        write_morph(made, out, facts, told, force, progress)
     return facts

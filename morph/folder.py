@@ -18,7 +18,6 @@ from fieldcast.fields.progress import Progress, silent
 from fieldcast.fields.scenes.mesh import Surfaces
 from fieldcast.fields.space import Space
 from fieldcast.morph.pictures import FRONT, around, film, lit, picture, sheet
-from fieldcast.morph.priors import Prior
 from fieldcast.morph.sequence import Morph
 from fieldcast.morph.volumes import Volume
 
@@ -28,7 +27,6 @@ FPS = 12
 
 def write_morph(
     made: Morph,
-    prior: Prior,
     out: Path,
     report: dict[str, Any],
     provenance: Provenance,
@@ -39,8 +37,8 @@ def write_morph(
     meshes = [volume.mesh() for volume in made.volumes]
     with atomic_folder(out, force) as stump:
         (stump / "frames").mkdir()
-        for i, (latent, mesh) in enumerate(zip(made.latents, meshes, strict=True)):
-            save(prior.decode(latent, made.space), stump / "frames" / f"{i:03d}.safetensors", provenance=provenance)
+        for i, mesh in enumerate(meshes):
+            save(made.field(i), stump / "frames" / f"{i:03d}.safetensors", provenance=provenance)
             if len(mesh):
                 save(mesh, stump / "frames" / f"{i:03d}.glb")
             progress(i + 1, len(meshes), "writing frames")

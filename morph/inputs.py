@@ -12,11 +12,11 @@ from fieldcast.fields.files import open as open_file
 from fieldcast.fields.files.splats import SPLAT_FORMATS
 from fieldcast.fields.scenes import MESH_SUFFIXES
 from fieldcast.fields.scenes.mesh import Surfaces
+from fieldcast.morph.details import What
 from fieldcast.morph.ends import Given
 from fieldcast.morph.objects import volume_of_field, volume_of_mesh
 from fieldcast.morph.priors import Prior
 from fieldcast.morph.recipes import RECIPES, Recipe
-from fieldcast.morph.sequence import What
 from fieldcast.morph.volumes import Volume
 
 

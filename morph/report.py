@@ -8,18 +8,17 @@ import fieldcast
 from fieldcast.morph.arcs import unevenness
 from fieldcast.morph.distance import distance
 from fieldcast.morph.ends import End
-from fieldcast.morph.priors import Prior
 from fieldcast.morph.sequence import Morph
 from fieldcast.morph.volumes import Volume
 
 
-def report(made: Morph, prior: Prior, recipe: str, seconds: float) -> dict[str, Any]:
+def report(made: Morph, recipe: str, seconds: float) -> dict[str, Any]:
     """Plain numbers, for JSON. Lengths are those of `distance`: 0 is the same, 1 has nothing in common."""
     variance, longest = unevenness(made.lengths)
     return {
-        "first": _of_end(made.ends[0], made.volumes[0]),
-        "second": _of_end(made.ends[1], made.volumes[-1]) | {"quarters_turned": made.turns},
-        "prior": prior.name,
+        "first": _of_end(made, made.ends[0], made.volumes[0]),
+        "second": _of_end(made, made.ends[1], made.volumes[-1]) | {"quarters_turned": made.turns},
+        "prior": made.prior.name,
         "recipe": recipe,
         "frames": len(made.alphas),
         "alphas": [round(a, 6) for a in made.alphas],
@@ -32,7 +31,11 @@ def report(made: Morph, prior: Prior, recipe: str, seconds: float) -> dict[str, 
     }
 
 
-def _of_end(end: End, frame: Volume) -> dict[str, Any]:
-    """What it was made from, and how far the frame is from that."""
-    off = None if end.volume is None else round(distance(end.volume, frame), 4)
-    return {"name": end.name, "caption": end.caption, "distance_to_input": off}
+def _of_end(made: Morph, end: End, frame: Volume) -> dict[str, Any]:
+    """What it was made from, and how far from that are the frame and what the prior alone keeps of it."""
+    told = {"name": end.name, "caption": end.caption, "distance_to_input": None, "distance_without_details": None}
+    if end.volume is None:
+        return told
+    alone = made.prior.volume(end.latent, made.space)
+    off = [round(distance(end.volume, one), 4) for one in (frame, alone)]
+    return told | {"distance_to_input": off[0], "distance_without_details": off[1]}

@@ -9,17 +9,19 @@ import itertools
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import Literal
+from functools import cached_property
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from fieldcast.errors import InputError
+from fieldcast.fields.field import Field
 from fieldcast.fields.files.memory import Memory
 from fieldcast.fields.progress import Progress, silent
 from fieldcast.fields.space import Space
 from fieldcast.morph.arcs import equal_arc, even
+from fieldcast.morph.details import Details, What, detailed
 from fieldcast.morph.distance import distance
 from fieldcast.morph.ends import UNIT, End, Given, end_of, facing
 from fieldcast.morph.flow import flow, integrate
@@ -29,7 +31,6 @@ from fieldcast.morph.priors import Prior
 from fieldcast.morph.recipes import Recipe
 from fieldcast.morph.volumes import Volume
 
-What = Literal["both", "shape", "texture"]
 Change = Callable[[Prior, list[Adapter], Tensor], AbstractContextManager[None]]
 ROUNDS = 2  # of looking where frames must be, before they are made
 
@@ -40,6 +41,7 @@ class Morph:
     ends: the objects. turns: quarters by which the second was turned. space: the cube of the world that all are in.
     """
 
+    prior: Prior
     alphas: list[float]
     latents: Float[Tensor, "f t c"]
     volumes: list[Volume]
@@ -51,6 +53,12 @@ class Morph:
     def lengths(self) -> list[float]:
         """How far each frame is from the one before."""
         return [distance(a, b) for a, b in itertools.pairwise(self.volumes)]
+
+    def field(self, frame: int) -> Field:
+        """A frame, by its number from 0, as a field."""
+        if self.prior.grids:
+            return self.volumes[frame].field()
+        return self.prior.decode(self.latents[frame], self.space)
 
 
 def morph(
@@ -82,7 +90,7 @@ def morph(
     alphas = memory.recall("places", lambda: {"alphas": torch.tensor(work.places(frames), dtype=torch.float64)})
     places = alphas["alphas"].tolist()
     latents = memory.recall("frames", lambda: {"latents": work.latents(places)})["latents"]
-    return Morph(places, latents, [prior.volume(z, space) for z in latents], ends, turns, space)
+    return Morph(prior, places, latents, work.volumes(latents, places), ends, turns, space)
 
 
 @dataclass(frozen=True, eq=False)
@@ -104,10 +112,26 @@ class Between:
             new = [a for a in alphas if a not in seen]
             if not new:
                 break
-            seen |= zip(new, (self.prior.volume(z, self.space) for z in self.latents(new)), strict=True)
+            seen |= zip(new, self.volumes(self.latents(new), new), strict=True)
             known = sorted(seen)
             alphas = equal_arc(known, [distance(seen[a], seen[b]) for a, b in itertools.pairwise(known)], frames)
         return alphas
+
+    def volumes(self, latents: Float[Tensor, "f t c"], alphas: list[float]) -> list[Volume]:
+        """The frames of latents, on grids."""
+        plainly = [self.prior.volume(z, self.space) for z in latents]
+        if not (self.recipe.details and self.prior.grids):
+            return plainly
+        return [detailed(v, self.details, a, self.what) for v, a in zip(plainly, alphas, strict=True)]
+
+    @cached_property
+    def details(self) -> tuple[Details | None, Details | None]:
+        """What the latents of the ends leave out of them; nothing of captions."""
+        first, second = (
+            None if end.volume is None else Details.of(end.volume, self.prior.volume(end.latent, self.space))
+            for end in self.ends
+        )
+        return first, second
 
     @torch.no_grad()
     def latents(self, alphas: list[float]) -> Float[Tensor, "f t c"]:
@@ -123,7 +147,14 @@ class Between:
         noise = torch.cat([a.noise[None], b.noise[None], noise])
         condition, recipe = joined([a.condition, b.condition, told]), self.recipe
         where = self.prior.positions, self.prior.groups
-        along = flow(self.prior, condition, recipe.guidance, lambda part: recipe.mixing.at(part, places, *where))
+        half_way = torch.cat([torch.zeros(2), 4 * places * (1 - places)])
+        along = flow(
+            self.prior,
+            condition,
+            recipe.guidance,
+            lambda part: recipe.mixing.at(part, places, *where),
+            recipe.structure * half_way if recipe.structure else None,
+        )
 
         def velocity(x: Float[Tensor, "b t c"], t: float, done: float) -> Float[Tensor, "b t c"]:
             v = along(x, t, done)

@@ -17,7 +17,9 @@ from fieldcast.errors import InputError
 from fieldcast.fields.files.memory import Memory
 from fieldcast.fields.space import Space
 from fieldcast.morph.arcs import equal_arc, even, unevenness
-from fieldcast.morph.attention import Mixing, paired, plain
+from fieldcast.morph.attention import Mixing, paired, plain, without
+from fieldcast.morph.details import Details, detailed
+from fieldcast.morph.distance import distance
 from fieldcast.morph.ends import Given
 from fieldcast.morph.flow import flow, generate, integrate, invert
 from fieldcast.morph.frequencies import enhanced
@@ -147,6 +149,14 @@ def test_attention_to_the_frame_before() -> None:
     assert torch.allclose(again[3], plain((0, "self"), q[3:4], k[:1], v[:1], None)[0], atol=1e-6)  # it is the source
 
 
+def test_tokens_of_some_blocks_see_only_themselves() -> None:
+    q, k, v = stream(7)
+    attend = without((1, 3), plain)
+    assert torch.equal(attend((1, "self"), q, k, v, None), v)
+    assert torch.equal(attend((2, "self"), q, k, v, None), plain((2, "self"), q, k, v, None))
+    assert torch.equal(attend((3, "cross"), q, k, v, None), plain((3, "cross"), q, k, v, None))
+
+
 # --- low frequencies
 
 
@@ -235,6 +245,21 @@ def test_guidance_is_what_it_says(tiny_prior: BuiltinPrior) -> None:
     a, b = (tiny_prior.velocity(x, t, c, plain) for c in (told, none))
     assert torch.allclose(flow(tiny_prior, told, 3.0)(x, 0.3, 0.5), b + 3 * (a - b), atol=1e-5)
     assert torch.equal(flow(tiny_prior, told)(x, 0.3, 0.5), a)
+
+
+def test_structure_is_what_it_says_for_each_latent(tiny_prior: BuiltinPrior) -> None:
+    """v + s (v - blind), where blind is told nothing and its tokens do not see each other in the last blocks."""
+    x, told, none = tensors(2, 64, 32), joined([tiny_prior.embed("car")] * 2), joined([tiny_prior.embed("")] * 2)
+    t, structure = torch.full((2,), 0.3), torch.tensor([0.0, 2.0])
+    a = tiny_prior.velocity(x, t, told, plain)
+    blind = tiny_prior.velocity(x, t, none, without(tiny_prior.structural, plain))
+    found = flow(tiny_prior, told, structure=structure)(x, 0.3, 0.5)
+    assert torch.equal(found[0], a[0])
+    assert torch.allclose(found[1], a[1] + 2 * (a[1] - blind[1]), atol=1e-5)
+    assert not torch.allclose(found[1], a[1], atol=1e-3)
+    both = flow(tiny_prior, told, 3.0, structure=structure)(x, 0.3, 0.5)
+    untold = tiny_prior.velocity(x, t, none, plain)
+    assert torch.allclose(both[1], untold[1] + 3 * (a[1] - untold[1]) + 2 * (a[1] - blind[1]), atol=1e-5)
 
 
 def test_generation_is_seeded_and_listens(tiny_prior: BuiltinPrior) -> None:
@@ -360,6 +385,56 @@ def test_shape_alone_and_texture_alone(tiny_prior: BuiltinPrior, ends: tuple[Giv
     assert not torch.allclose(formed.latents[2, :, texture], whole.latents[2, :, texture], atol=1e-2)
     assert not torch.allclose(painted.latents[2, :, texture], painted.latents[0, :, texture], atol=1e-2)
     assert all(torch.equal(volume.sdf, painted.volumes[0].sdf) for volume in painted.volumes)
+
+
+def test_structure_leaves_the_ends_alone(tiny_prior: BuiltinPrior, ends: tuple[Given, Given]) -> None:
+    plainly, steered = (morph(tiny_prior, *ends, replace(FEW, structure=s), 3) for s in (0.0, 1.0))
+    assert torch.equal(plainly.latents[0], steered.latents[0]) and torch.equal(plainly.latents[2], steered.latents[2])
+    assert not torch.allclose(plainly.latents[1], steered.latents[1], atol=1e-2)
+
+
+# --- details
+
+
+def test_details_are_whole_at_an_end_and_gone_half_way(ends: tuple[Given, Given]) -> None:
+    given, other = (end.volume for end in ends)
+    assert given and other
+    kept = box((18, 12, 8), (0.7, 0.2, 0.2))
+    own = Details.of(given, kept)
+    whole = detailed(kept, (own, None), 0.0, "both")
+    assert torch.allclose(whole.sdf, given.sdf) and torch.allclose(whole.rgb, given.rgb)
+    assert torch.allclose(detailed(kept, (None, own), 1.0, "both").sdf, given.sdf)
+    half = detailed(kept, (own, own), 0.5, "both")
+    assert torch.equal(half.sdf, kept.sdf) and torch.equal(half.rgb, kept.rgb)
+    assert torch.allclose(detailed(kept, (own, None), 0.25, "both").rgb, torch.lerp(kept.rgb, given.rgb, 0.5))
+    assert float(detailed(other, (own, own), 0.1, "both").sdf.abs().max()) <= BAND
+
+
+def test_details_of_what_does_not_change_stay(ends: tuple[Given, Given]) -> None:
+    given, other = (end.volume for end in ends)
+    assert given and other
+    kept, away = box((18, 12, 8), (0.7, 0.2, 0.2)), box((6, 9, 22), (0.2, 0.6, 0.2))
+    own = Details.of(given, kept), Details.of(other, away)
+    painted = detailed(replace(kept, rgb=away.rgb), own, 1.0, "texture")
+    assert torch.allclose(painted.sdf, given.sdf) and torch.allclose(painted.rgb, other.rgb)
+    formed = detailed(replace(away, rgb=kept.rgb), own, 1.0, "shape")
+    assert torch.allclose(formed.sdf, other.sdf) and torch.equal(formed.rgb, kept.rgb)
+
+
+def test_frames_at_the_ends_are_what_was_given(tiny_prior: BuiltinPrior, ends: tuple[Given, Given]) -> None:
+    """The codec of this prior keeps little; with details, the first and the last frame are the objects nevertheless."""
+    plainly, whole = (morph(tiny_prior, *ends, replace(FEW, steps=25, details=d), 3) for d in (False, True))
+    for frame, end in zip((0, -1), ends, strict=True):
+        assert end.volume
+        assert distance(whole.volumes[frame], end.volume) < 0.05 < distance(plainly.volumes[frame], end.volume)
+    assert torch.equal(plainly.volumes[1].sdf, whole.volumes[1].sdf)
+    density = whole.field(0).data  # type: ignore[union-attr]
+    assert torch.equal(density, whole.volumes[0].field().data)
+
+
+def test_captions_have_no_details(tiny_prior: BuiltinPrior, ends: tuple[Given, Given]) -> None:
+    made = morph(tiny_prior, Given("car", "red car"), ends[1], replace(FEW, details=True), 2)
+    assert torch.equal(made.volumes[0].sdf, tiny_prior.volume(made.latents[0], Space()).sdf)
 
 
 def test_second_object_is_turned_like_the_first(tiny_prior: BuiltinPrior, ends: tuple[Given, Given]) -> None:

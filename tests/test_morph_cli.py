@@ -51,7 +51,7 @@ def test_two_objects_become_a_film_and_frames(folder: Path, capsys: Captured) ->
     assert told == json.loads(Path("film/report.json").read_text())
     assert told["frames"] == 3 and told["alphas"][0] == 0 and told["alphas"][-1] == 1
     assert told["first"]["caption"] == "red car" and told["second"]["caption"] == ""
-    assert told["first"]["distance_to_input"] > 0
+    assert told["first"]["distance_to_input"] < 0.05 < told["first"]["distance_without_details"]
     names = {p.relative_to("film").as_posix() for p in Path("film").rglob("*") if p.is_file()}
     assert {"morph.mp4", "sheet.png", "report.json", "frames/000.safetensors", "frames/002.safetensors"} <= names
     field = fieldcast.open("film/frames/001.safetensors")

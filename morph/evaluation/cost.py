@@ -94,6 +94,14 @@ class Counted:
         return self.prior.parts
 
     @property
+    def structural(self) -> tuple[int, ...]:
+        return self.prior.structural
+
+    @property
+    def grids(self) -> bool:
+        return self.prior.grids
+
+    @property
     def network(self) -> nn.Module:
         return self.prior.network
 

@@ -71,7 +71,7 @@ def _of_recipe(recipe: Recipe, change: Change) -> Callable[[Prior, Pair, int], W
         a = end_of(prior, Given("first", caption, pair.first), recipe, 2 * seed, Memory())
         b = end_of(prior, Given("second", other, pair.second), recipe, 2 * seed + 1, Memory())
         between = Between(prior, (a, b), recipe, "both", space, change=change)
-        return Way(lambda alphas: [prior.volume(z, space) for z in between.latents(alphas)], between.places)
+        return Way(lambda alphas: between.volumes(between.latents(alphas), alphas), between.places)
 
     return start
 

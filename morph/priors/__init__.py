@@ -39,6 +39,8 @@ class Prior(Protocol):
     groups: of the tokens that attend to each other, only those with the same number can stand for one another; None:
     all can.
     parts: the channels that say what an object's shape is, and what its texture; empty if they are not apart.
+    structural: the blocks of the network without whose attention objects fall apart; empty if that is not known.
+    grids: whether its fields are grids, to which what latents leave out can be added.
     network: what LoRA changes, in its linear layers whose names end in one of `adapted`.
     """
 
@@ -56,6 +58,12 @@ class Prior(Protocol):
 
     @property
     def parts(self) -> dict[str, slice]: ...
+
+    @property
+    def structural(self) -> tuple[int, ...]: ...
+
+    @property
+    def grids(self) -> bool: ...
 
     @property
     def network(self) -> nn.Module: ...

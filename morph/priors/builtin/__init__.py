@@ -47,6 +47,7 @@ class BuiltinPrior:
     name = "builtin"
     adapted = (".q", ".kv", ".out")
     groups: Int64[Tensor, " s"] | None = None
+    grids = True
 
     def __init__(self, codec: Codec, network: Transformer, words: list[str], made: dict[str, Any]) -> None:
         """words: the vocabulary. made: how it was made, for its file."""
@@ -56,6 +57,8 @@ class BuiltinPrior:
         at = (torch.arange(side) + 0.5) / side
         self.positions: Float[Tensor, "t 3"] | None = torch.cartesian_prod(at, at, at)
         split = codec.sizes.shape * PATCH**3
+        blocks = network.sizes.blocks
+        self.structural = tuple(range(blocks - max(1, blocks // 4), blocks))
         self.parts = {"shape": slice(0, split), "texture": slice(split, self.shape[1])}
 
     @property

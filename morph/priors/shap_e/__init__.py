@@ -38,6 +38,8 @@ class ShapEPrior:
     name = "shap-e"
     adapted = (".to_q", ".to_k", ".to_v", ".to_out.0")
     positions: Float[Tensor, "t 3"] | None = None
+    structural: tuple[int, ...] = ()
+    grids = False
     parts: dict[str, slice] = {}  # noqa: RUF012 -- shape and texture are not apart
 
     def __init__(self, parts: Parts) -> None:
