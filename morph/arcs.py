@@ -6,6 +6,9 @@ looked at again where it does.
 
 from __future__ import annotations
 
+import itertools
+import math
+
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -24,6 +27,15 @@ def equal_arc(alphas: list[float], lengths: list[float], count: int) -> list[flo
     piece = (way[right] - way[right - 1]).clamp_min(1e-12)
     places = at[right - 1] + (wanted - way[right - 1]) / piece * (at[right] - at[right - 1])
     return [0.0, *places[1:-1].tolist(), 1.0]
+
+
+def finer(alphas: list[float], lengths: list[float], most: float) -> list[float]:
+    """The places that cut each piece of a path which is longer than `most` into equal parts no longer than that."""
+    found = []
+    for (a, b), length in zip(itertools.pairwise(alphas), lengths, strict=True):
+        parts = math.ceil(length / most) if most > 0 else 1
+        found += [a + (b - a) * i / parts for i in range(1, parts)]
+    return found
 
 
 def even(count: int) -> list[float]:

@@ -13,8 +13,8 @@ class Recipe:
     prior is told, there and back. structure: of frames half-way, less towards the ends: away from where they would go
     untold and without attention in the prior's `structural` blocks. lora: rank of an adapter for each end, 0: none;
     lora_steps, lora_rate: of its training. mixing: what frames attend to. details: what latents leave out of an object
-    is added to the frames near it. equal_arc: frames at equal distances along the way, else at equal alphas. face:
-    turn the second object like the first.
+    is added to the frames near it. vivid: frames are no greyer than the ends that they lie between. equal_arc: frames
+    at equal distances along the way, else at equal alphas. face: turn the second object like the first.
     """
 
     steps: int = 25
@@ -26,12 +26,13 @@ class Recipe:
     lora_rate: float = 1e-3
     mixing: Mixing = field(default_factory=Mixing)
     details: bool = False
+    vivid: bool = False
     equal_arc: bool = True
     face: bool = True
 
 
 RECIPES = {
-    "default": Recipe(structure=1.0, details=True),
+    "default": Recipe(structure=1.0, details=True, vivid=True),
     # "Textured 3D Regenerative Morphing with 3D Diffusion Prior", as its text says: times are steps of its 250.
     "paper": Recipe(
         steps=250,

@@ -20,7 +20,8 @@ from fieldcast.fields.field import Field
 from fieldcast.fields.files.memory import Memory
 from fieldcast.fields.progress import Progress, silent
 from fieldcast.fields.space import Space
-from fieldcast.morph.arcs import equal_arc, even
+from fieldcast.morph.arcs import equal_arc, even, finer
+from fieldcast.morph.colors import chroma, vivid
 from fieldcast.morph.details import Details, What, detailed
 from fieldcast.morph.distance import distance
 from fieldcast.morph.ends import UNIT, End, Given, end_of, facing
@@ -32,7 +33,7 @@ from fieldcast.morph.recipes import Recipe
 from fieldcast.morph.volumes import Volume
 
 Change = Callable[[Prior, list[Adapter], Tensor], AbstractContextManager[None]]
-ROUNDS = 2  # of looking where frames must be, before they are made
+ROUNDS = 5  # of looking where frames must be, before they are made
 
 
 @dataclass(frozen=True, eq=False)
@@ -106,23 +107,40 @@ class Between:
     change: Change = adapted
 
     def places(self, frames: int) -> list[float]:
-        """Where frames are: for steps of one length, found from frames at even places, then from those found."""
-        alphas, seen = even(frames), dict[float, Volume]()
-        for _ in range(ROUNDS if self.recipe.equal_arc else 0):
-            new = [a for a in alphas if a not in seen]
-            if not new:
-                break
+        """Where frames are: for steps of one length, found from frames at even places, and from more of them wherever
+        they are farther apart than half a step; leaps take several rounds.
+        """
+        found, new, seen = even(frames), even(frames), dict[float, Volume]()
+        for _ in range(ROUNDS if self.recipe.equal_arc and frames > 2 else 0):
             seen |= zip(new, self.volumes(self.latents(new), new), strict=True)
             known = sorted(seen)
-            alphas = equal_arc(known, [distance(seen[a], seen[b]) for a, b in itertools.pairwise(known)], frames)
-        return alphas
+            lengths = [distance(seen[a], seen[b]) for a, b in itertools.pairwise(known)]
+            found = equal_arc(known, lengths, frames)
+            new = finer(known, lengths, sum(lengths) / (frames - 1) / 2)
+            if not new:
+                break
+        return found
 
     def volumes(self, latents: Float[Tensor, "f t c"], alphas: list[float]) -> list[Volume]:
         """The frames of latents, on grids."""
         plainly = [self.prior.volume(z, self.space) for z in latents]
-        if not (self.recipe.details and self.prior.grids):
+        if not self.prior.grids:
             return plainly
-        return [detailed(v, self.details, a, self.what) for v, a in zip(plainly, alphas, strict=True)]
+        return [self._finished(volume, alpha) for volume, alpha in zip(plainly, alphas, strict=True)]
+
+    def _finished(self, volume: Volume, alpha: float) -> Volume:
+        if self.recipe.details:
+            volume = detailed(volume, self.details, alpha, self.what)
+        if self.recipe.vivid:
+            first, second = self.chromas
+            volume = vivid(volume, first if self.what == "shape" else (1 - alpha) * first + alpha * second)
+        return volume
+
+    @cached_property
+    def chromas(self) -> tuple[float, float]:
+        """How colourful the ends are, 0 where nothing is."""
+        first, second = (chroma(end.volume or self.prior.volume(end.latent, self.space)) or 0.0 for end in self.ends)
+        return first, second
 
     @cached_property
     def details(self) -> tuple[Details | None, Details | None]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from dataclasses import replace
 from pathlib import Path
@@ -16,8 +17,9 @@ from torch import Tensor
 from fieldcast.errors import InputError
 from fieldcast.fields.files.memory import Memory
 from fieldcast.fields.space import Space
-from fieldcast.morph.arcs import equal_arc, even, unevenness
+from fieldcast.morph.arcs import equal_arc, even, finer, unevenness
 from fieldcast.morph.attention import Mixing, paired, plain, without
+from fieldcast.morph.colors import chroma
 from fieldcast.morph.details import Details, detailed
 from fieldcast.morph.distance import distance
 from fieldcast.morph.ends import Given
@@ -45,7 +47,7 @@ def tensors(*shape: int, seed: int = 0) -> Tensor:
     return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
 
 
-def box(corner: tuple[int, int, int], color: tuple[float, float, float]) -> Volume:
+def box(corner: tuple[float, float, float], color: tuple[float, float, float]) -> Volume:
     """A box of one colour, about the middle of the grid, with exact distances nowhere but at its faces."""
     at = torch.stack(torch.meshgrid(*[torch.arange(64) + 0.5 - 32] * 3, indexing="ij"), -1).abs()
     sdf = (at - torch.tensor(corner)).amax(-1).clamp(-BAND, BAND)
@@ -343,6 +345,19 @@ def test_equal_arc_on_a_curve_that_is_known(count: int, power: float) -> None:
     assert np.abs(np.array(found) ** power - wanted**power).max() < 2e-3
 
 
+@settings(max_examples=30, deadline=None)
+@given(st.lists(st.floats(0, 2), min_size=1, max_size=8), st.floats(0.05, 1))
+def test_pieces_that_are_too_long_are_cut_into_equal_ones(lengths: list[float], most: float) -> None:
+    """Lengths along pieces of a straight path: with what is found, none is longer than `most`, and no cut is wasted."""
+    at = even(len(lengths) + 1)
+    found = finer(at, lengths, most)
+    way = np.concatenate([[0], np.cumsum(lengths)])
+    pieces = np.diff(np.interp(sorted([*at, *found]), at, way))
+    assert pieces.max() <= most + 1e-9
+    assert len(found) == sum(max(0, math.ceil(length / most) - 1) for length in lengths)
+    assert finer(at, [0.0] * len(lengths), 0.0) == []
+
+
 def test_path_without_length_is_cut_evenly() -> None:
     assert equal_arc([0.0, 0.5, 1.0], [0.0, 0.0], 5) == even(5)
     assert unevenness([2.0, 2.0, 2.0]) == (0, 1)
@@ -374,6 +389,26 @@ def test_equal_steps_are_more_even(tiny_prior: BuiltinPrior, ends: tuple[Given, 
     plainly = morph(tiny_prior, *ends, FEW, 9)
     evenly = morph(tiny_prior, *ends, replace(FEW, equal_arc=True), 9)
     assert unevenness(evenly.lengths)[1] < unevenness(plainly.lengths)[1]
+
+
+def test_leap_is_found_and_cut() -> None:
+    """A path that does everything between 0.3 and 0.303: its steps are even nevertheless."""
+
+    class Leaping(Between):
+        def latents(self, alphas: list[float]) -> Tensor:
+            return torch.tensor(alphas, dtype=torch.float64)
+
+        def volumes(self, latents: Tensor, alphas: list[float]) -> list[Volume]:
+            heights = ((latents - 0.3) / 0.003).clamp(0, 1) * 24 + 4
+            return [box((8, 8, float(h)), (0.5, 0.5, 0.5)) for h in heights]
+
+    leaping = object.__new__(Leaping)
+    object.__setattr__(leaping, "recipe", Recipe())
+    places = leaping.places(9)
+    volumes = leaping.volumes(leaping.latents(places), places)
+    lengths = [distance(a, b) for a, b in itertools.pairwise(volumes)]
+    assert unevenness(lengths)[1] < 1.3
+    assert 0.3 < places[1] < places[-2] < 0.303
 
 
 def test_shape_alone_and_texture_alone(tiny_prior: BuiltinPrior, ends: tuple[Given, Given]) -> None:
@@ -430,6 +465,17 @@ def test_frames_at_the_ends_are_what_was_given(tiny_prior: BuiltinPrior, ends: t
     assert torch.equal(plainly.volumes[1].sdf, whole.volumes[1].sdf)
     density = whole.field(0).data  # type: ignore[union-attr]
     assert torch.equal(density, whole.volumes[0].field().data)
+
+
+def test_frames_are_no_greyer_than_their_ends(tiny_prior: BuiltinPrior) -> None:
+    volumes = box((20, 10, 8), (0.6, 0.4, 0.4)), box((6, 8, 24), (0.45, 0.55, 0.45))
+    own = [chroma(volume) or 0.0 for volume in volumes]
+    first, second = Given("a", "red car", volumes[0]), Given("b", "tree", volumes[1])
+    made = {vivid: morph(tiny_prior, first, second, replace(FEW, steps=8, vivid=vivid), 5) for vivid in (False, True)}
+    for place, plainly, frame in zip(made[True].alphas, made[False].volumes, made[True].volumes, strict=True):
+        least, before = (1 - place) * own[0] + place * own[1], chroma(plainly) or 0
+        assert chroma(frame) == pytest.approx(max(before, min(least, 2 * before)), rel=0.05)
+        assert torch.equal(frame.sdf, plainly.sdf)
 
 
 def test_captions_have_no_details(tiny_prior: BuiltinPrior, ends: tuple[Given, Given]) -> None:

@@ -12,18 +12,20 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from skimage.color import rgb2lab
 from torch import Tensor
 
 from fieldcast.errors import FieldcastError
 from fieldcast.fields.mesh import Mesh, topology
 from fieldcast.fields.space import Space
+from fieldcast.morph.colors import chroma, vivid
 from fieldcast.morph.evaluation import looks
 from fieldcast.morph.evaluation.cost import Counted, measured
 from fieldcast.morph.evaluation.fidelity import chamfer, fidelity, iou
 from fieldcast.morph.evaluation.measures import colors, surfaces
 from fieldcast.morph.evaluation.plausibility import frechet, gaussians, jump, likeness, occupancies, pieces
 from fieldcast.morph.evaluation.smoothness import Smoothness, smoothness
-from fieldcast.morph.evaluation.surface import chroma, surface
+from fieldcast.morph.evaluation.surface import surface
 from fieldcast.morph.evaluation.views import AMBIENT, REACH, views
 from fieldcast.morph.interpolation import joined
 from fieldcast.morph.priors.builtin.assets import packed
@@ -152,6 +154,21 @@ def test_chroma() -> None:
     """Of greys 0; of pure red 104.55 (CIELAB 53.24, 80.09, 67.20 under D65)."""
     assert chroma(ball(32.0, 20.0, GREY)) == pytest.approx(0.0, abs=0.02)
     assert chroma(ball(32.0, 20.0, RED)) == pytest.approx(math.hypot(80.09, 67.20), abs=0.05)
+
+
+def test_vivid_colors_have_the_chroma_asked_for_and_keep_their_hue() -> None:
+    dull = ball(32.0, 20.0, (0.55, 0.45, 0.5))
+    own = chroma(dull)
+    assert own
+    found = vivid(dull, 1.6 * own)
+    assert chroma(found) == pytest.approx(1.6 * own, rel=0.01)
+    before, after = (rgb2lab(v.rgb[32, 32, 32].double().numpy()) for v in (dull, found))
+    assert after[0] == pytest.approx(before[0], abs=0.2)
+    assert math.atan2(after[2], after[1]) == pytest.approx(math.atan2(before[2], before[1]), abs=0.02)
+    assert chroma(vivid(dull, 10 * own)) == pytest.approx(2 * own, rel=0.02)  # at most twice
+    assert vivid(dull, 0.5 * own) is dull  # never duller
+    grey = ball(32.0, 20.0, GREY)
+    assert float((vivid(grey, 50.0).rgb - grey.rgb).abs().max()) < 1e-3  # grey has no hue
 
 
 def test_mud_is_seen_in_the_middle_frames_alone() -> None:

@@ -14,16 +14,18 @@ from jaxtyping import Float, UInt8
 from torch import Tensor
 
 from fieldcast.errors import InputError
+from fieldcast.morph.colors import chroma
 from fieldcast.morph.distance import distance
 from fieldcast.morph.evaluation.fidelity import fidelity
 from fieldcast.morph.evaluation.looks import efflite, flip, stages, summary
 from fieldcast.morph.evaluation.plausibility import jump, likeness, pieces
 from fieldcast.morph.evaluation.smoothness import smoothness
-from fieldcast.morph.evaluation.surface import GREY, Surface, chroma, surface
+from fieldcast.morph.evaluation.surface import Surface, surface
 from fieldcast.morph.evaluation.views import views
 from fieldcast.morph.volumes import Volume
 
 Numbers = dict[str, float | None]
+GREY = 5.0  # of chroma: objects with less have no colour that could be lost
 MIDDLE = (1 / 3, 2 / 3)  # of the way, between which a frame is a middle one
 
 

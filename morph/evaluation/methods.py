@@ -24,9 +24,10 @@ from fieldcast.morph.evaluation.transport import transport
 from fieldcast.morph.lora import adapted
 from fieldcast.morph.priors import Prior
 from fieldcast.morph.recipes import RECIPES, Recipe
-from fieldcast.morph.sequence import ROUNDS, Between, Change
+from fieldcast.morph.sequence import Between, Change
 from fieldcast.morph.volumes import Volume
 
+ROUNDS = 2  # of looking where steps are equal, for methods that do not look themselves
 Frames = Callable[[list[float]], list[Volume]]
 
 
@@ -116,7 +117,7 @@ METHODS = (*PLAIN, *PRIORS)
 
 
 def at_equal_steps(frames: Frames, first: list[Volume]) -> list[Volume]:
-    """As many frames as `first`, which are at even places, moved to where steps are equal, as a morph does it."""
+    """As many frames as `first`, which are at even places, moved to where steps are equal."""
     count = len(first)
     seen = dict(zip(even(count), first, strict=True))
     alphas = _equal(seen, count)

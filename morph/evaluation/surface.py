@@ -5,14 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 from jaxtyping import Float64, Int64
 
 from fieldcast.fields.mesh import Mesh, neighbors, topology
-from fieldcast.morph.volumes import Volume
-
-AT = 1.0  # cells: what lies nearer to a surface has its colour
-GREY = 5.0  # of chroma: objects with less have no colour that could be lost
 
 
 @dataclass(frozen=True)
@@ -58,14 +53,3 @@ def _shared(mesh: Mesh, pairs: Int64[np.ndarray, "p 2"]) -> Float64[np.ndarray, 
     b = corners[np.arange(len(pairs)), 2 - common[:, ::-1].argmax(1)]
     lengths: Float64[np.ndarray, " p"] = np.linalg.norm(a - b, axis=-1)
     return lengths
-
-
-def chroma(volume: Volume) -> float | None:
-    """The mean CIELAB chroma of the colours at the surface, 0 for greys; None: there is no surface."""
-    from skimage.color import rgb2lab
-
-    rgb = volume.rgb[volume.sdf.abs() < AT]
-    if not len(rgb):
-        return None
-    lab = torch.from_numpy(np.asarray(rgb2lab(rgb.double().clamp(0, 1).numpy())))
-    return float(lab[:, 1:].norm(dim=-1).mean())
