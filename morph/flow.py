@@ -91,7 +91,7 @@ def generate(
     count: int,
     seed: int,
     steps: int = 25,
-    structure: float = 2.0,
+    structure: float = 1.5,
     progress: Progress = silent,
 ) -> Float[Tensor, "count t c"]:
     """Latents of objects that a caption names; of any, if it is empty. structure: as in `flow`, of all of them."""
