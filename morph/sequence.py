@@ -112,7 +112,7 @@ class Between:
         """
         found, new, seen = even(frames), even(frames), dict[float, Volume]()
         for _ in range(ROUNDS if self.recipe.equal_arc and frames > 2 else 0):
-            seen |= zip(new, self.volumes(self.latents(new), new), strict=True)
+            seen |= zip(new, self.volumes(self.latents(new, "looking where frames must be"), new), strict=True)
             known = sorted(seen)
             lengths = [distance(seen[a], seen[b]) for a, b in itertools.pairwise(known)]
             found = equal_arc(known, lengths, frames)
@@ -152,7 +152,7 @@ class Between:
         return first, second
 
     @torch.no_grad()
-    def latents(self, alphas: list[float]) -> Float[Tensor, "f t c"]:
+    def latents(self, alphas: list[float], note: str = "making frames") -> Float[Tensor, "f t c"]:
         """The latents of frames, all in one batch behind those of the two ends, to which they attend."""
         (a, b), places = self.ends, torch.tensor(alphas, dtype=torch.float32)
         noise, told = slerp(a.noise, b.noise, places), between(a.condition, b.condition, places)
@@ -183,7 +183,7 @@ class Between:
         adapters = [end.adapter for end in self.ends if end.adapter]
         weights = torch.cat([torch.eye(2), torch.stack([1 - places, places], -1)])
         with self.change(self.prior, adapters, weights):
-            note, times = f"making {len(alphas)} frames", self.prior.times(recipe.steps)
+            times = self.prior.times(recipe.steps)
             return integrate(velocity, noise, times, recipe.heun, self.progress, note)[-len(alphas) :]
 
     def _held(self, noise: Float[Tensor, "f t c"]) -> tuple[slice | None, slice, Float[Tensor, "f t c"]]:

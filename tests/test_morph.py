@@ -395,7 +395,7 @@ def test_leap_is_found_and_cut() -> None:
     """A path that does everything between 0.3 and 0.303: its steps are even nevertheless."""
 
     class Leaping(Between):
-        def latents(self, alphas: list[float]) -> Tensor:
+        def latents(self, alphas: list[float], note: str = "") -> Tensor:
             return torch.tensor(alphas, dtype=torch.float64)
 
         def volumes(self, latents: Tensor, alphas: list[float]) -> list[Volume]:
