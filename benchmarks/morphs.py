@@ -1,0 +1,57 @@
+"""What several methods make of held-out pairs, at equal steps, below each other.
+
+    .venv/bin/python benchmarks/morphs.py ../shared/data/meshes
+
+writes docs/morph-methods.png: two pairs of the evaluation, a row for each method, seven frames of eleven. The papers'
+methods get a tenth of their steps, as in the tables of README.md.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+import torch
+from PIL import Image, ImageDraw
+
+from fieldcast.morph.arcs import even
+from fieldcast.morph.evaluation.methods import at_equal_steps, method
+from fieldcast.morph.evaluation.pairs import held_out_pairs, opened
+from fieldcast.morph.pictures import FRONT, around, lit, picture
+from fieldcast.morph.priors import open_prior
+
+PAIRS = ("house_type08 to Tree_Floating_3", "cookie-chocolate to Potion")
+METHODS = ("grid", "latent", "transport", "noise", "paper", "default")
+FRAMES, SHOWN = 11, (0, 2, 4, 5, 6, 8, 10)
+SIZE, MARGIN = 128, 70
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("assets", type=Path)
+    parser.add_argument("--out", type=Path, default=Path("docs/morph-methods.png"))
+    args = parser.parse_args()
+    prior = open_prior()
+    wanted = {one.name: one for one in held_out_pairs(args.assets)}
+    image = Image.new("RGB", (MARGIN + len(SHOWN) * SIZE, len(PAIRS) * len(METHODS) * SIZE), "white")
+    draw = ImageDraw.Draw(image)
+    for i, pair in enumerate(opened(wanted[name], prior) for name in PAIRS):
+        camera = around(pair.first.space, torch.tensor([FRONT]), SIZE)
+        for k, name in enumerate(METHODS):
+            chosen, y = method(name, 0.1), (i * len(METHODS) + k) * SIZE
+            way = chosen.start(prior, pair, 0)
+            if chosen.equal:
+                frames = way.frames(way.own(FRAMES))
+            else:
+                frames = at_equal_steps(way.frames, way.frames(even(FRAMES)))
+            draw.text((2, y + SIZE // 2), name, fill="black")
+            for column, frame in enumerate(SHOWN):
+                seen = picture(lit(frames[frame].mesh()), camera)
+                shown = Image.fromarray((seen * 255).round().byte().numpy())
+                image.paste(shown, (MARGIN + column * SIZE, y))
+            print(pair.captions, name, flush=True)
+    image.quantize(255).save(args.out, optimize=True)
+
+
+if __name__ == "__main__":
+    main()
