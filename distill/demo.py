@@ -23,7 +23,7 @@ from fieldcast.fields.fit import fit, spec_for
 from fieldcast.fields.paths import turntable
 from fieldcast.fields.progress import Progress
 from fieldcast.fields.rendering import render
-from fieldcast.fields.scenes import open_scene
+from fieldcast.fields.scenes.demo import demo_scene
 
 # Sizes that two cores train in under a minute each; the defaults are the papers', for real work.
 SOURCE = {"log2_table": "16", "levels": "8", "channels": "4", "finest_resolution": "512"}
@@ -47,8 +47,8 @@ def run_demo(out: Path, seed: int, device: str, force: bool, shown: Shown) -> li
         raise InputError(f"{out} is not empty; use --force to replace what the demo makes")
     out.mkdir(parents=True, exist_ok=True)
     with shown("scene") as progress:
-        scene = open_scene("demo", "train", progress=progress)
-        test = open_scene("demo", "test", progress=progress).spread(TEST_VIEWS)
+        scene = demo_scene("train", progress=progress)
+        test = demo_scene("test", progress=progress).spread(TEST_VIEWS)
     start = time.perf_counter()
     with shown("fit hashgrid") as progress:
         spec = spec_for(scene, "hashgrid", steps=256).resized(SOURCE)

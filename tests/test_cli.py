@@ -541,6 +541,20 @@ def test_a_checkpoint_has_the_name_of_its_output() -> None:
     assert arguments.checkpoint_of(Path("out/lego.field.safetensors")) == Path("out/.lego.field.checkpoint.safetensors")
 
 
+def test_demo_is_the_built_in_scene_though_a_folder_has_its_name(
+    folder: Path, capsys: Captured, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[str] = []
+
+    def fit(scene: fieldcast.Scene, *_: object, **__: object) -> None:
+        seen.append(scene.source)
+        raise InputError("enough")
+
+    monkeypatch.setattr("fieldcast.distill.demo.fit", fit)
+    assert main_guard(cli, ["demo", "--out", "demo"]) == 2
+    assert seen == ["demo"] and capsys.readouterr().err.endswith("enough\n")
+
+
 @pytest.mark.slow
 def test_demo(folder: Path, capsys: Captured, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.undo()  # the demo's own number of points
