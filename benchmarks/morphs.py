@@ -47,18 +47,19 @@ def rate(call: Callable[[], object], seconds: float = 3.0) -> float:
 
 @torch.no_grad()
 def pace(prior: Prior) -> str:
+    """How fast the network is evaluated for BATCH latents, and how fast it could be."""
     x, told = torch.randn(BATCH, *prior.shape), joined([prior.embed("red car")] * BATCH)
     t, a, b = torch.full((BATCH,), 0.3), torch.randn(BATCH * prior.shape[0], 256), torch.randn(256, 1024)
     with FlopCounterMode(display=False) as counter:
         exact = prior.velocity(x, t, told, plain)
     work = counter.get_total_flops() / BATCH / 1e9
-    single = BATCH * rate(lambda: prior.velocity(x, t, told, plain))
+    full = BATCH * rate(lambda: prior.velocity(x, t, told, plain))
     products = 2e-9 * len(a) * b.numel() * rate(lambda: a @ b)
     with torch.autocast("cpu", torch.bfloat16):
         half = BATCH * rate(lambda: prior.velocity(x, t, told, plain))
         off = float((prior.velocity(x, t, told, plain) - exact).norm() / exact.norm())
     return (
-        f"an evaluation: {work:.2f} GFLOP; {single:.0f} a second, {work * single:.0f} GFLOP/s, where products reach "
+        f"an evaluation: {work:.2f} GFLOP; {full:.0f} a second, {work * full:.0f} GFLOP/s, where products reach "
         f"{products:.0f}; in bfloat16 {half:.0f} a second, {100 * off:.1f} % off"
     )
 
